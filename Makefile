@@ -1,0 +1,47 @@
+# Everything a newcomer or CI runs. Each target makes its own virtual environment first, from nothing.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo serve-demo test check types layers pytest test-gpu bench clean lock
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP) ## Virtual environment with everything pinned
+
+$(STAMP): pyproject.toml constraints.txt Makefile
+	PYTHON="$(PYTHON)" VENV="$(VENV)" bash .ci/install
+	touch $(STAMP)
+
+demo: $(STAMP) ## Train four adapters, serve them, show the answers, leave the server running
+	$(BIN)/loraplex demo
+
+test: $(STAMP) check types layers pytest ## Everything CI runs
+
+check: $(STAMP) ## Lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP) ## mypy strict
+	$(BIN)/mypy | sed 's#^src/loraplex/##'
+
+layers: $(STAMP) ## Imports point down only
+	$(BIN)/lint-imports
+
+pytest: $(STAMP) ## Tests on the CPU, SQLite and PostgreSQL
+	$(BIN)/pytest -q
+
+test-gpu: $(STAMP) ## The same kernel and engine tests on an NVIDIA GPU, with those marked gpu
+	$(BIN)/pytest -q tests/kernels tests/engine
+
+bench: $(STAMP) ## CPU throughput against transformers + PEFT
+	$(BIN)/python benchmarks/cpu_throughput.py
+
+lock: ## Rewrite constraints.txt from the newest versions that fit together
+	bash .ci/lock
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist src/*.egg-info
