@@ -1,0 +1,1 @@
+"""Segmented-gather LoRA: y += x Aᵀ B per adapter, for a batch that mixes any adapters and ranks."""
