@@ -1,0 +1,103 @@
+"""Owns the ports through which weights files are read, and their simplest implementation: files of this disk. All are
+synchronous and called from several loader threads at once."""
+
+from collections.abc import Iterator
+from io import BufferedIOBase, BufferedReader
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from loraplex.adapters.errors import BlobUnavailableError
+
+PIECE_BYTES = 1024 * 1024
+
+
+class BlobStore(Protocol):
+    """Where weights files are kept for good."""
+
+    def read(self, digest: str) -> Iterator[bytes]:
+        """The bytes of the file with this hex sha256, in order, in pieces of about `PIECE_BYTES`.
+
+        Raises:
+            BlobUnavailableError: there is no such file, or the store cannot be reached.
+        """
+        ...
+
+    def size(self, digest: str) -> int:
+        """Bytes of a file; raises as `read` does."""
+        ...
+
+
+class FilesUsage(NamedTuple):
+    """How many files a tier holds, and their bytes."""
+
+    entries: int
+    bytes: int
+
+
+class WeightFiles(Protocol):
+    """Weights files on the local disk, brought there when needed."""
+
+    def open(self, digest: str, size: int, *, fresh: bool = False) -> BufferedIOBase:
+        """Open a file for one reader, who compares its digest; `fresh` says that the last reading did not match.
+
+        Raises:
+            BlobUnavailableError: it cannot be had; the message is fit for its owner.
+            OSError: the disk failed.
+        """
+        ...
+
+    def discard(self, digest: str) -> None:
+        """Remove what is kept of a file; open readers keep theirs."""
+        ...
+
+    def usage(self) -> FilesUsage:
+        """What is kept now."""
+        ...
+
+
+class FileBlobs:
+    """Weights files that stay where their owner put them; both `BlobStore` and `WeightFiles`. Copies nothing."""
+
+    def __init__(self) -> None:
+        self._paths: dict[str, Path] = {}
+
+    def add(self, digest: str, path: Path) -> None:
+        """Make a file known by the digest that was computed when it was judged; readers compare it."""
+        self._paths[digest] = path
+
+    def read(self, digest: str) -> Iterator[bytes]:
+        """See `BlobStore.read`."""
+        with self._open(digest) as file:
+            while piece := file.read(PIECE_BYTES):
+                yield piece
+
+    def size(self, digest: str) -> int:
+        """See `BlobStore.size`."""
+        with self._open(digest) as file:
+            return file.seek(0, 2)
+
+    def open(self, digest: str, size: int, *, fresh: bool = False) -> BufferedReader:
+        """See `WeightFiles.open`."""
+        if fresh:
+            raise BlobUnavailableError(
+                "the adapter's weights file changed after it was added; add the adapter again."
+            )
+        return self._open(digest)
+
+    def discard(self, digest: str) -> None:
+        """Nothing is kept here: the file is its owner's."""
+
+    def usage(self) -> FilesUsage:
+        """Nothing beyond the owner's own files."""
+        return FilesUsage(0, 0)
+
+    def _open(self, digest: str) -> BufferedReader:
+        path = self._paths.get(digest)
+        if path is None:
+            raise BlobUnavailableError("the adapter's weights are not known here; add it again.")
+        try:
+            return path.open("rb")
+        except OSError as error:
+            raise BlobUnavailableError(
+                f"the adapter's weights file cannot be read: {error.strerror}."
+            ) from error

@@ -1,0 +1,344 @@
+"""Adapters come to the host off the engine's thread: shared loads, isolated failures, bounded memory, real removal."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from loraplex.adapters.blobs import FileBlobs
+from loraplex.adapters.cache import AdapterCache, AdapterRef
+from loraplex.adapters.disk_cache import DiskCache
+from loraplex.adapters.errors import BlobUnavailableError
+from loraplex.adapters.local import local_adapter
+from loraplex.engine.lora import AdapterSource, LoadResult
+from loraplex.engine.model_config import Module
+from support.adapter_files import config_json, lora_tensors, unpack, weights_bytes
+from support.checkpoints import peft_adapter
+from support.stores import MemoryStore
+
+PAGE = 2 * 1024 * 1024  # an adapter of the tests takes one
+
+
+class Tiers:
+    """A store, a disk cache and an adapter cache of the tests' base model."""
+
+    def __init__(self, modules: tuple[Module, ...], path: Path) -> None:
+        self.modules = modules
+        self.store = MemoryStore()
+        self.disk = DiskCache(self.store, path, 10**9)
+        self.cache = AdapterCache(self.disk, modules, torch.float32, host_bytes=3 * PAGE, threads=3)
+
+    def adapter(self, seed: int, tenant: str = "t") -> AdapterRef:
+        data = weights_bytes(lora_tensors(self.modules[:2], seed=seed))
+        return self.store.add_adapter(config_json(), data, self.modules, tenant)
+
+    def register(self, *seeds: int) -> list[AdapterRef]:
+        """Adapter `seed` under handle `seed`."""
+        refs = [self.adapter(seed) for seed in seeds]
+        for seed, ref in zip(seeds, refs, strict=True):
+            self.cache.register(seed, ref)
+        return refs
+
+    def load(self, *handles: int) -> dict[int, LoadResult]:
+        """Request and wait for all results."""
+        for handle in handles:
+            self.cache.request(handle)
+        return self.results(len(set(handles)))
+
+    def results(self, count: int) -> dict[int, LoadResult]:
+        found: list[LoadResult] = []
+        deadline = time.monotonic() + 20
+        while len(found) < count and time.monotonic() < deadline:
+            self.cache.wait(1.0)
+            found += self.cache.collect()
+        assert len(found) == count
+        by_handle = {result.handle: result for result in found}
+        assert len(by_handle) == count
+        return by_handle
+
+    def wait_for_removal(self, digest: str) -> None:
+        deadline = time.monotonic() + 10
+        while self.disk.path(digest).exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def tiers(modules: tuple[Module, ...], tmp_path: Path) -> Iterator[Tiers]:
+    made = Tiers(modules, tmp_path / "disk")
+    yield made
+    made.store.gate.set()
+    made.cache.close()
+
+
+def test_it_is_an_adapter_source(tiers: Tiers) -> None:
+    source: AdapterSource = tiers.cache
+    assert source.collect() == []
+
+
+def test_the_right_weights_come_from_every_tier(tiers: Tiers) -> None:
+    refs = tiers.register(*range(5))
+    for _ in range(3):  # five adapters in a host tier of three: some from disk, some from the host
+        for handle, result in tiers.load(*range(5)).items():
+            assert result.weights is not None
+            rows = unpack(result.weights, tiers.modules)
+            expected = lora_tensors(tiers.modules[:2], seed=handle)
+            for name, (a, b) in rows.items():
+                tensor_a = expected[f"base_model.model.{name}.lora_A.weight"]
+                tensor_b = expected[f"base_model.model.{name}.lora_B.weight"]
+                assert torch.equal(a, torch.from_numpy(tensor_a))
+                assert torch.equal(b.T, torch.from_numpy(tensor_b) * 2)
+    stats = tiers.cache.stats()
+    assert stats.failures == stats.loading == 0
+    assert stats.loads + stats.hits == 15
+    assert stats.host_entries == 3
+    assert stats.host_bytes == 3 * PAGE
+    assert stats.disk_entries == 5
+    assert stats.disk_bytes == sum(ref.size for ref in refs)
+    assert stats.load_seconds > 0
+    assert all(count == 1 for count in tiers.store.reads.values()), "the disk answers again"
+
+
+def test_a_host_hit_is_ready_at_once(tiers: Tiers) -> None:
+    tiers.register(1)
+    first = tiers.load(1)[1]
+    tiers.cache.request(1)
+    (again,) = tiers.cache.collect()
+    assert again.weights is first.weights
+    assert tiers.cache.stats().hits == 1
+
+
+def test_the_least_recently_used_leave_the_host(tiers: Tiers) -> None:
+    tiers.register(1, 2, 3, 4)
+    for handle in (1, 2, 3, 1, 4):
+        tiers.load(handle)
+    loads = tiers.cache.stats().loads
+    tiers.load(1, 3, 4)
+    assert tiers.cache.stats().loads == loads
+    tiers.load(2)
+    assert tiers.cache.stats().loads == loads + 1
+
+
+def test_requests_of_one_handle_give_one_result(tiers: Tiers) -> None:
+    tiers.register(1)
+    tiers.store.gate.clear()
+    for _ in range(5):
+        tiers.cache.request(1)
+    assert tiers.cache.collect() == []
+    assert tiers.cache.stats().loading == 1
+    tiers.store.gate.set()
+    tiers.results(1)
+    assert tiers.cache.stats().loads == 1
+
+
+def test_handles_of_one_adapter_share_a_load(tiers: Tiers) -> None:
+    ref = tiers.adapter(1)
+    for handle in (10, 11, 12):
+        tiers.cache.register(handle, ref)
+    tiers.store.gate.clear()
+    tiers.cache.request(10)
+    assert tiers.store.started.wait(10)
+    tiers.cache.request(11)
+    tiers.cache.request(12)
+    tiers.store.gate.set()
+    results = tiers.results(3)
+    assert len({id(result.weights) for result in results.values()}) == 1
+    stats = tiers.cache.stats()
+    assert (stats.loads, stats.joins) == (1, 2)
+
+
+def test_equal_files_of_two_tenants_are_two_entries(tiers: Tiers) -> None:
+    first, second = tiers.adapter(1, "one"), tiers.adapter(1, "two")
+    assert first.weights_sha256 == second.weights_sha256
+    tiers.cache.register(1, first)
+    tiers.cache.register(2, second)
+    results = tiers.load(1, 2)
+    assert results[1].weights is not results[2].weights
+    assert tiers.cache.stats().host_entries == 2
+    tiers.cache.forget(1)
+    assert tiers.cache.stats().host_entries == 1
+    time.sleep(0.1)
+    assert tiers.disk.path(second.weights_sha256).exists(), "the other tenant still needs it"
+    tiers.cache.forget(2)
+    tiers.wait_for_removal(second.weights_sha256)
+
+
+def test_a_slow_load_does_not_hold_up_others(tiers: Tiers) -> None:
+    tiers.register(1, 2)
+    tiers.load(2)
+    tiers.store.gate.clear()
+    tiers.cache.request(1)
+    assert tiers.store.started.wait(10)
+    assert tiers.load(2)[2].weights is not None
+    tiers.store.gate.set()
+    assert tiers.results(1)[1].weights is not None
+
+
+def test_a_failed_load_fails_alone_and_may_be_tried_again(tiers: Tiers) -> None:
+    bad, *_ = tiers.register(1, 2, 3)
+    tiers.store.failures[bad.weights_sha256] = [
+        BlobUnavailableError("the database is not reachable."),
+        OSError(28, "No space left on device"),
+        RuntimeError("a bug"),
+    ]
+    for says in ("not reachable", "No space left on device", "internal error"):
+        results = tiers.load(1, 2, 3)
+        assert results[1].weights is None
+        assert results[1].error is not None
+        assert says in results[1].error
+        assert results[2].error is results[3].error is None
+    assert tiers.load(1)[1].error is None
+    assert tiers.cache.stats().failures == 3
+
+
+def test_unknown_and_missing_adapters_are_errors(tiers: Tiers) -> None:
+    (ref,) = tiers.register(1)
+    del tiers.store.files[ref.weights_sha256]
+    results = tiers.load(1, 99)
+    assert "missing from storage" in str(results[1].error)
+    assert "not known here" in str(results[99].error)
+
+
+def test_a_changed_stored_file_is_an_error(tiers: Tiers) -> None:
+    (ref,) = tiers.register(1)
+    tiers.store.files[ref.weights_sha256] = bytes(ref.size)
+    assert "digest" in str(tiers.load(1)[1].error)
+    assert tiers.cache.stats().host_entries == tiers.cache.stats().disk_entries == 0
+
+
+def test_a_corrupted_disk_file_is_fetched_again(tiers: Tiers) -> None:
+    (ref,) = tiers.register(1)
+    good = tiers.load(1)[1].weights
+    assert good is not None
+    path = tiers.disk.path(ref.weights_sha256)
+    for spoil in (100, ref.size - 1):  # in the header, in the data
+        data = bytearray(path.read_bytes())
+        data[spoil] ^= 1
+        path.write_bytes(data)
+        fresh = Tiers(tiers.modules, path.parent)  # nothing on the host
+        fresh.store.files = tiers.store.files
+        fresh.cache.register(1, ref)
+        weights = fresh.load(1)[1].weights
+        fresh.cache.close()
+        assert weights is not None
+        assert torch.equal(weights.buffer, good.buffer)
+        assert fresh.store.reads[ref.weights_sha256] == 1
+
+
+def test_the_disk_survives_a_restart(tiers: Tiers) -> None:
+    (ref,) = tiers.register(1)
+    tiers.load(1)
+    again = Tiers(tiers.modules, tiers.disk.path(ref.weights_sha256).parent)
+    again.cache.register(1, ref)
+    assert again.load(1)[1].weights is not None
+    again.cache.close()
+    assert not again.store.reads
+
+
+def test_forgotten_means_gone_from_every_tier(tiers: Tiers) -> None:
+    (ref,) = tiers.register(1)
+    tiers.load(1)
+    tiers.cache.forget(1)
+    tiers.cache.forget(1)
+    assert tiers.cache.stats().host_entries == 0
+    tiers.wait_for_removal(ref.weights_sha256)
+    assert "not known here" in str(tiers.load(1)[1].error)
+
+
+def test_forgetting_while_loading(tiers: Tiers) -> None:
+    (ref,) = tiers.register(1)
+    tiers.store.gate.clear()
+    tiers.cache.request(1)
+    assert tiers.store.started.wait(10)
+    tiers.cache.forget(1)
+    (result,) = tiers.cache.collect()
+    assert "removed" in str(result.error)
+    tiers.store.gate.set()
+    deadline = time.monotonic() + 10
+    while tiers.cache.stats().loading:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert tiers.cache.stats().host_entries == 0
+    assert tiers.cache.collect() == []
+    tiers.wait_for_removal(ref.weights_sha256)
+
+
+def test_forgetting_before_the_result_is_collected(tiers: Tiers) -> None:
+    tiers.register(1)
+    tiers.cache.request(1)
+    tiers.cache.wait(10)
+    tiers.cache.forget(1)
+    (result,) = tiers.cache.collect()
+    assert result.weights is None
+    assert "removed" in str(result.error)
+
+
+def test_a_handle_stands_for_one_adapter(tiers: Tiers) -> None:
+    (ref,) = tiers.register(1)
+    tiers.cache.register(1, ref)
+    with pytest.raises(ValueError, match="handle 1"):
+        tiers.cache.register(1, tiers.adapter(2))
+
+
+def test_an_adapter_larger_than_the_host_tier_is_served(
+    modules: tuple[Module, ...], tmp_path: Path
+) -> None:
+    tiers = Tiers(modules, tmp_path)
+    tiers.cache = AdapterCache(tiers.disk, modules, torch.float32, host_bytes=PAGE - 1)
+    tiers.register(1)
+    assert tiers.load(1)[1].weights is not None
+    assert tiers.cache.stats().host_entries == 0
+    tiers.cache.close()
+
+
+def test_wait_ends_by_itself(tiers: Tiers) -> None:
+    started = time.monotonic()
+    tiers.cache.wait(0.05)
+    assert 0.04 < time.monotonic() - started < 5
+
+
+def test_many_handles_through_a_small_host_tier(tiers: Tiers) -> None:
+    seeds = range(12)
+    tiers.register(*seeds)
+    for start in range(4):
+        order = [(start * 5 + step * 7) % 12 for step in range(12)]
+        results = tiers.load(*order)
+        assert all(result.error is None for result in results.values())
+    stats = tiers.cache.stats()
+    assert stats.host_entries == 3
+    assert stats.loads + stats.hits + stats.joins == 48
+
+
+def test_local_directories_need_no_store(
+    base: Path, modules: tuple[Module, ...], tmp_path: Path
+) -> None:
+    files = FileBlobs()
+    cache = AdapterCache(files, modules, torch.float32)
+    paths = [peft_adapter(base, tmp_path / str(n), seed=n, rank=n + 1) for n in range(2)]
+    for handle, path in enumerate(paths):
+        ref, same = local_adapter(path, modules, files)
+        assert same is files
+        cache.register(handle, ref)
+        cache.request(handle)
+    results: list[LoadResult] = []
+    while len(results) < 2:
+        cache.wait(10)
+        results += cache.collect()
+    assert sorted((r.handle, r.weights.max_rank) for r in results if r.weights) == [(0, 1), (1, 2)]
+    # A file that changes after it was judged is not served.
+    ref, _ = local_adapter(paths[0], modules, files)
+    weights = paths[0] / "adapter_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    cache.forget(0)
+    cache.register(5, ref)
+    cache.request(5)
+    cache.wait(10)
+    (result,) = cache.collect()
+    assert "changed after it was added" in str(result.error)
+    assert b"".join(files.read(ref.weights_sha256)) == data
+    assert files.size(ref.weights_sha256) == len(data)
+    cache.close()
