@@ -1,0 +1,283 @@
+"""Owns the engine's front: requests go in, steps are taken, tokens and text come out."""
+
+import itertools
+from dataclasses import dataclass
+
+from loraplex.engine.block_manager import BlockManager
+from loraplex.engine.config import EngineConfig
+from loraplex.engine.detokenizer import Detokenizer
+from loraplex.engine.lora import AdapterSource
+from loraplex.engine.model_config import ModelConfig
+from loraplex.engine.model_runner import ModelRunner
+from loraplex.engine.request import FinishReason, InvalidRequestError, Output, Request, TokenLogprob
+from loraplex.engine.sampler import Sampled
+from loraplex.engine.scheduler import Scheduler
+from loraplex.engine.sequence import Sequence
+from loraplex.engine.tokenizer import Tokenizer
+
+# How long a step that can do nothing but wait for adapter loads sleeps at most, in seconds.
+_LOAD_WAIT = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A snapshot; token, load and step numbers count since the start.
+
+    `batch_sequences` and `batch_adapters` describe the last step, `most_batch_adapters` the most mixed one so far.
+    """
+
+    running: int
+    waiting: int
+    kv_blocks_total: int
+    kv_blocks_free: int
+    adapters_resident: int
+    adapter_pages_total: int
+    adapter_pages_free: int
+    adapter_loads: int
+    adapter_evictions: int
+    adapter_failures: int
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    preemptions: int
+    steps: int
+    batch_sequences: int
+    batch_adapters: int
+    most_batch_adapters: int
+
+
+class Engine:
+    """One base model and the adapters on it. Not thread-safe: one thread calls everything.
+
+    Attributes:
+        config: the settings it was made with.
+        model: shapes of the base model.
+        tokenizer: None if the model directory has none; then there is no text, only token ids.
+        max_model_len: longest prompt plus output, in tokens.
+    """
+
+    def __init__(self, config: EngineConfig, source: AdapterSource) -> None:
+        """Load the model.
+
+        Raises:
+            UnsupportedModelError: the directory holds no model that can be served.
+            InvalidConfigError: the settings do not fit the model or the machine.
+        """
+        self.config = config
+        self.model = ModelConfig.from_directory(config.model)
+        has_tokenizer = (config.model / "tokenizer.json").exists()
+        self.tokenizer = Tokenizer.from_directory(config.model) if has_tokenizer else None
+        self._source = source
+        self._runner = ModelRunner(config, self.model, source)
+        self.max_model_len = self._runner.max_model_len
+        self._blocks = BlockManager(
+            self._runner.num_blocks, enable_prefix_cache=config.enable_prefix_cache
+        )
+        self._scheduler = Scheduler(
+            self._blocks,
+            self._runner.adapters,
+            max_num_seqs=config.max_num_seqs,
+            max_num_batched_tokens=config.max_num_batched_tokens,
+        )
+        self._sequences: dict[str, Sequence] = {}
+        self._arrivals = itertools.count()
+        self._unloading: set[int] = set()
+        self._prompt_tokens = self._cached_tokens = self._output_tokens = 0
+        self._steps = self._batch_sequences = self._batch_adapters = self._most_batch_adapters = 0
+
+    def add(self, request: Request) -> None:
+        """Queue a request.
+
+        Raises:
+            InvalidRequestError: it can never be served.
+        """
+        self._validate(request)
+        detokenizer = None
+        if self.tokenizer is not None:
+            detokenizer = Detokenizer(self.tokenizer, request.prompt_ids, request.params.stop)
+        sequence = Sequence(request, next(self._arrivals), detokenizer)
+        self._sequences[request.request_id] = sequence
+        self._scheduler.add(sequence)
+
+    def abort(self, request_id: str) -> None:
+        """End a request without a further output; one that is unknown or ended already is no error."""
+        sequence = self._sequences.pop(request_id, None)
+        if sequence is not None:
+            self._scheduler.finish(sequence)
+
+    def has_work(self) -> bool:
+        return bool(self._sequences or self._unloading)
+
+    def step(self) -> list[Output]:
+        """Run one step; returns what it added, one entry per sequence that got a token or ended."""
+        adapters = self._runner.adapters
+        adapters.poll()
+        outputs = self._unload_now()
+        adapters.drop_unused_staged(self._wanted_adapters())
+        schedule = self._scheduler.schedule()
+        outputs += [self._fail(sequence, error) for sequence, error in schedule.failed]
+        if not schedule.batch:
+            if adapters.loading and not outputs:
+                self._source.wait(_LOAD_WAIT)
+            return outputs
+        sampled = self._runner.run(schedule.batch)
+        self._count_step([item.sequence for item in schedule.batch])
+        for item in schedule.batch:
+            item.sequence.num_computed += item.num_tokens
+            self._blocks.publish(item.sequence)
+        outputs += [self._advance(sequence, choice) for sequence, choice in sampled]
+        return outputs
+
+    def unload(self, adapter: int) -> None:
+        """Remove an adapter from device memory and its blocks from the prefix cache.
+
+        It happens at the beginning of the next step, in which requests that use the adapter end with an error.
+        """
+        self._unloading.add(adapter)
+
+    def stats(self) -> EngineStats:
+        pool = self._runner.adapters.stats
+        return EngineStats(
+            running=len(self._scheduler.running),
+            waiting=len(self._scheduler.waiting),
+            kv_blocks_total=self._blocks.num_blocks,
+            kv_blocks_free=self._blocks.num_free,
+            adapters_resident=pool.resident,
+            adapter_pages_total=pool.pages_total,
+            adapter_pages_free=pool.pages_free,
+            adapter_loads=pool.loads,
+            adapter_evictions=pool.evictions,
+            adapter_failures=pool.failures,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
+            output_tokens=self._output_tokens,
+            preemptions=self._scheduler.num_preemptions,
+            steps=self._steps,
+            batch_sequences=self._batch_sequences,
+            batch_adapters=self._batch_adapters,
+            most_batch_adapters=self._most_batch_adapters,
+        )
+
+    def check_integrity(self) -> None:
+        """Assert that no block leaked; cheap enough for tests, too slow for every step."""
+        self._blocks.check_integrity(list(self._scheduler.running))
+
+    def _validate(self, request: Request) -> None:
+        params, prompt = request.params, request.prompt_ids
+        if request.request_id in self._sequences:
+            raise InvalidRequestError(f"request id {request.request_id!r} is in use.")
+        if not prompt:
+            raise InvalidRequestError("The prompt is empty.", "prompt")
+        if not all(0 <= token < self.model.vocab_size for token in prompt):
+            raise InvalidRequestError(
+                f"The prompt holds a token id outside 0 to {self.model.vocab_size - 1}.", "prompt"
+            )
+        for name, ids in (
+            ("logit_bias", params.logit_bias),
+            ("stop_token_ids", params.stop_token_ids),
+        ):
+            if not all(0 <= token < self.model.vocab_size for token in ids):
+                raise InvalidRequestError(
+                    f"{name} names a token id outside 0 to {self.model.vocab_size - 1}.", name
+                )
+        if params.stop and self.tokenizer is None:
+            raise InvalidRequestError("Stop strings need a model with a tokenizer.", "stop")
+        wanted = len(prompt) + (params.max_tokens or 1)
+        if wanted > self.max_model_len:
+            raise InvalidRequestError(
+                f"This model's context length is {self.max_model_len} tokens; the request asks for "
+                f"{len(prompt)} in the prompt and {params.max_tokens or 1} in the output.",
+                "prompt" if len(prompt) >= self.max_model_len else "max_tokens",
+                "context_length_exceeded",
+            )
+
+    def _advance(self, sequence: Sequence, choice: Sampled) -> Output:
+        if choice.token_id is None:
+            return self._fail(
+                sequence, "The model computed a value that is not a finite number for this request."
+            )
+        params = sequence.request.params
+        sequence.tokens.append(choice.token_id)
+        self._output_tokens += 1
+        may_stop = sequence.num_output >= params.min_tokens
+        stops = choice.token_id in params.stop_token_ids or (
+            not params.ignore_eos and choice.token_id in self.model.eos_token_ids
+        )
+        reason: FinishReason | None = None
+        text = ""
+        if may_stop and stops:
+            # The token that ends a sequence is counted and returned, but is not text.
+            reason = FinishReason.STOP
+        elif sequence.detokenizer is not None:
+            delta = sequence.detokenizer.append((choice.token_id,), check_stop=may_stop)
+            text = delta.text
+            if delta.stopped:
+                reason = FinishReason.STOP
+        out_of_tokens = (
+            params.max_tokens is not None and sequence.num_output >= params.max_tokens
+        ) or len(sequence.tokens) >= self.max_model_len
+        if reason is None and out_of_tokens:
+            reason = FinishReason.LENGTH
+        if reason is not None:
+            stopped_by_text = reason is FinishReason.STOP and not stops
+            if sequence.detokenizer is not None and not stopped_by_text:
+                text += sequence.detokenizer.flush()
+            del self._sequences[sequence.request.request_id]
+            self._scheduler.finish(sequence)
+        logprobs = None if choice.logprob is None else (choice.logprob,)
+        return self._output(sequence, (choice.token_id,), text, logprobs, reason)
+
+    def _fail(self, sequence: Sequence, error: str) -> Output:
+        del self._sequences[sequence.request.request_id]
+        if sequence in self._scheduler.running or sequence in self._scheduler.waiting:
+            self._scheduler.finish(sequence)
+        return self._output(sequence, (), "", None, FinishReason.ERROR, error)
+
+    def _output(
+        self,
+        sequence: Sequence,
+        token_ids: tuple[int, ...],
+        text: str,
+        logprobs: tuple[TokenLogprob, ...] | None,
+        reason: FinishReason | None,
+        error: str | None = None,
+    ) -> Output:
+        return Output(
+            request_id=sequence.request.request_id,
+            token_ids=token_ids,
+            text=text,
+            logprobs=logprobs,
+            finish_reason=reason,
+            error=error,
+            prompt_tokens=sequence.num_prompt,
+            cached_tokens=sequence.cached_tokens or 0,
+            output_tokens=sequence.num_output,
+        )
+
+    def _unload_now(self) -> list[Output]:
+        outputs: list[Output] = []
+        for adapter in self._unloading:
+            users = [s for s in self._sequences.values() if s.request.adapter == adapter]
+            outputs += [
+                self._fail(s, "The adapter was deleted while it was in use.") for s in users
+            ]
+            self._runner.adapters.unload(adapter)
+            self._blocks.purge(adapter)
+        self._unloading.clear()
+        return outputs
+
+    def _wanted_adapters(self) -> set[int]:
+        return {s.request.adapter for s in self._scheduler.waiting if s.request.adapter is not None}
+
+    def _count_step(self, sequences: list[Sequence]) -> None:
+        self._steps += 1
+        self._batch_sequences = len(sequences)
+        self._batch_adapters = len({s.slot for s in sequences if s.slot is not None})
+        self._most_batch_adapters = max(self._most_batch_adapters, self._batch_adapters)
+        for sequence in sequences:
+            first_step = sequence.num_output == 0 and sequence.num_computed == (
+                sequence.cached_tokens or 0
+            )
+            if first_step:
+                self._prompt_tokens += sequence.num_prompt
+                self._cached_tokens += sequence.cached_tokens or 0

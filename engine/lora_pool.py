@@ -1,0 +1,256 @@
+"""Owns adapters in device memory: which are resident, where their rank rows lie, who uses them, who must go."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import torch
+
+from loraplex.engine.lora import AdapterSource, LoRAWeights
+from loraplex.engine.model_config import Module
+from loraplex.engine.ranges import RangeAllocator
+from loraplex.kernels.lora.tables import LoRATables
+
+# More slots than this in one index table would buy nothing: each takes modules × 8 bytes.
+_MAX_SLOTS = 8192
+
+
+class Residency(Enum):
+    """What came of asking for an adapter."""
+
+    READY = "ready"
+    LOADING = "loading"
+    FULL = "full"  # on the host, but everything on the device is in use
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class _Resident:
+    slot: int
+    pages: list[int]
+    first_row: int
+    num_rows: int
+    max_rank: int
+    users: int = 0
+    last_used: int = 0
+
+
+@dataclass(slots=True)
+class LoRAPoolStats:
+    resident: int = 0
+    pages_total: int = 0
+    pages_free: int = 0
+    loads: int = 0
+    evictions: int = 0
+    failures: int = 0
+
+
+class LoRAPool:
+    """Adapters as pages of one arena, rank-exact: an adapter takes the rows it has and no more.
+
+    Sequences that run hold their adapter (`acquire` / `release`); what nobody holds is evicted, least recently used
+    first, when another one needs the room.
+    """
+
+    def __init__(
+        self,
+        modules: tuple[Module, ...],
+        source: AdapterSource,
+        *,
+        num_pages: int,
+        page_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self._source = source
+        self._page_size = page_size  # elements
+        self._pages = RangeAllocator(num_pages)
+        # A page holds at most this many pairs of a row of A and a row of B.
+        smallest_pair = min(module.in_features + module.out_features for module in modules)
+        max_rows = max(1, num_pages * (page_size // smallest_pair))
+        self._rows = RangeAllocator(max_rows)
+        num_slots = min(num_pages, _MAX_SLOTS)
+        self._free_slots = list(range(num_slots - 1, -1, -1))
+        self.tables = LoRATables(
+            arena=torch.empty(num_pages * page_size, dtype=dtype, device=device),
+            a_rows=torch.zeros(max_rows, dtype=torch.int64, device=device),
+            b_rows=torch.zeros(max_rows, dtype=torch.int64, device=device),
+            index=torch.zeros(num_slots, len(modules), 2, dtype=torch.int32, device=device),
+        )
+        self._resident: dict[int, _Resident] = {}
+        self._loading: set[int] = set()
+        self._staged: dict[int, LoRAWeights] = {}  # on the host, waiting for room
+        self._failed: dict[int, str] = {}
+        self._clock = 0
+        self.stats = LoRAPoolStats(pages_total=num_pages, pages_free=num_pages)
+
+    @property
+    def loading(self) -> bool:
+        return bool(self._loading)
+
+    def prefetch(self, handle: int) -> None:
+        """Start a load unless the adapter is here or on its way."""
+        if handle in self._resident or handle in self._staged or handle in self._loading:
+            return
+        # A new request deserves a new attempt.
+        self._failed.pop(handle, None)
+        self._loading.add(handle)
+        self._source.request(handle)
+
+    def poll(self) -> None:
+        """Take over what the source has brought since the last step."""
+        for result in self._source.collect():
+            self._loading.discard(result.handle)
+            if result.weights is not None:
+                self._staged[result.handle] = result.weights
+            else:
+                self.stats.failures += 1
+                self._failed[result.handle] = result.error or "The adapter could not be loaded."
+
+    def acquire(self, handle: int) -> Residency:
+        """Hold the adapter for one more sequence if it is, or can be made, resident."""
+        resident = self._resident.get(handle)
+        if resident is None:
+            if handle in self._failed:
+                return Residency.FAILED
+            weights = self._staged.get(handle)
+            if weights is None:
+                self.prefetch(handle)
+                return Residency.LOADING
+            if not self._fits(weights):
+                del self._staged[handle]
+                self._failed[handle] = (
+                    "The adapter is larger than all memory for adapters on this server; "
+                    "ask its operator for more, or train it with a smaller rank."
+                )
+                return Residency.FAILED
+            resident = self._place(weights)
+            if resident is None:
+                return Residency.FULL
+            del self._staged[handle]
+            self._resident[handle] = resident
+            self.stats.resident = len(self._resident)
+        resident.users += 1
+        self._clock += 1
+        resident.last_used = self._clock
+        return Residency.READY
+
+    def release(self, handle: int) -> None:
+        """One sequence less uses the adapter."""
+        resident = self._resident[handle]
+        resident.users -= 1
+        assert resident.users >= 0
+
+    def failure(self, handle: int) -> str:
+        return self._failed[handle]
+
+    def slot(self, handle: int) -> int:
+        return self._resident[handle].slot
+
+    def max_rank(self, handle: int) -> int:
+        return self._resident[handle].max_rank
+
+    def unload(self, handle: int) -> None:
+        """Remove the adapter from the device; no sequence may hold it.
+
+        Its memory is overwritten, so that nothing of a deleted adapter can be read afterwards.
+        """
+        self._staged.pop(handle, None)
+        self._failed.pop(handle, None)
+        resident = self._resident.get(handle)
+        if resident is None:
+            return
+        assert resident.users == 0
+        for page in resident.pages:
+            self.tables.arena[page * self._page_size : (page + 1) * self._page_size] = 0
+        self._evict(handle)
+
+    def drop_unused_staged(self, wanted: set[int]) -> None:
+        """Let go of host copies that no waiting sequence asks for any more."""
+        for handle in [h for h in self._staged if h not in wanted]:
+            del self._staged[handle]
+
+    def _fits(self, weights: LoRAWeights) -> bool:
+        rows = sum(rows.rank for rows in weights.modules)
+        return (
+            weights.buffer.numel() // self._page_size <= self._pages.size
+            and rows <= self._rows.size
+        )
+
+    def _place(self, weights: LoRAWeights) -> _Resident | None:
+        """Copy an adapter into the arena, evicting unused ones as needed; None if that is not enough."""
+        num_pages = weights.buffer.numel() // self._page_size
+        num_rows = sum(rows.rank for rows in weights.modules)
+        idle = sorted((r.last_used, handle) for handle, r in self._resident.items() if r.users == 0)
+        while True:
+            first_row = self._rows.take(num_rows) if num_rows else 0
+            if first_row is not None and self._free_slots and num_pages <= self._pages.num_free:
+                break
+            if first_row is not None:
+                self._rows.give(first_row, num_rows)
+            if not idle:
+                return None
+            self._evict(idle.pop(0)[1])
+            self.stats.evictions += 1
+        pages = self._take_pages(num_pages)
+        resident = _Resident(self._free_slots.pop(), pages, first_row, num_rows, weights.max_rank)
+        self._copy(weights, resident)
+        self.stats.loads += 1
+        self.stats.pages_free = self._pages.num_free
+        return resident
+
+    def _take_pages(self, count: int) -> list[int]:
+        # Adjacent pages let the CPU path read whole matrices as views; scattered ones do where there are none.
+        start = self._pages.take(count) if count else 0
+        if start is not None:
+            return list(range(start, start + count))
+        pages = []
+        for _ in range(count):
+            page = self._pages.take(1)
+            assert page is not None
+            pages.append(page)
+        return pages
+
+    def _copy(self, weights: LoRAWeights, resident: _Resident) -> None:
+        size, tables = self._page_size, self.tables
+        for begin, end in _runs(resident.pages):
+            target = resident.pages[begin] * size
+            source = weights.buffer[begin * size : end * size]
+            tables.arena[target : target + source.numel()].copy_(source, non_blocking=True)
+        pages = np.asarray(resident.pages, dtype=np.int64)
+        index = np.zeros(tables.index.shape[1:], dtype=np.int32)
+        at = resident.first_row
+        for rows in weights.modules:
+            index[rows.module] = (at, rows.rank)
+            at += rows.rank
+        for table, offsets in (
+            (tables.a_rows, [o for rows in weights.modules for o in rows.a_offsets]),
+            (tables.b_rows, [o for rows in weights.modules for o in rows.b_offsets]),
+        ):
+            host = np.asarray(offsets, dtype=np.int64)
+            moved = pages[host // size] * size + host % size
+            end = resident.first_row + resident.num_rows
+            table[resident.first_row : end].copy_(torch.from_numpy(moved))
+        tables.index[resident.slot].copy_(torch.from_numpy(index))
+        tables.forget(resident.slot)
+
+    def _evict(self, handle: int) -> None:
+        resident = self._resident.pop(handle)
+        for begin, end in _runs(resident.pages):
+            self._pages.give(resident.pages[begin], end - begin)
+        self._rows.give(resident.first_row, resident.num_rows)
+        self._free_slots.append(resident.slot)
+        self.tables.forget(resident.slot)
+        self.stats.resident = len(self._resident)
+        self.stats.pages_free = self._pages.num_free
+
+
+def _runs(pages: list[int]) -> list[tuple[int, int]]:
+    """Index ranges of `pages` whose page numbers follow each other."""
+    runs: list[tuple[int, int]] = []
+    for index, page in enumerate(pages):
+        if runs and pages[runs[-1][1] - 1] + 1 == page:
+            runs[-1] = (runs[-1][0], index + 1)
+        else:
+            runs.append((index, index + 1))
+    return runs

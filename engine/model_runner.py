@@ -1,0 +1,119 @@
+"""Owns the device: the loaded model, the KV cache, and running one step on them."""
+
+import torch
+
+from loraplex.engine.batch import lay_out, to_device
+from loraplex.engine.block_manager import BLOCK_SIZE
+from loraplex.engine.config import EngineConfig, InvalidConfigError
+from loraplex.engine.cuda_graphs import DecodeGraphs
+from loraplex.engine.lora import AdapterSource
+from loraplex.engine.lora_pool import LoRAPool
+from loraplex.engine.memory import plan_memory
+from loraplex.engine.model_config import ModelConfig
+from loraplex.engine.models.decoder import Decoder
+from loraplex.engine.models.rope import rope_tables
+from loraplex.engine.models.weights import allocate, fill_random, load
+from loraplex.engine.sampler import Sampled, Sampler
+from loraplex.engine.scheduler import Scheduled
+from loraplex.engine.sequence import Sequence
+
+
+class ModelRunner:
+    """A model on its device.
+
+    Attributes:
+        adapters: the adapters in device memory.
+        num_blocks: size of the KV cache in blocks.
+        max_model_len: longest sequence, limited by the model, the settings and the KV cache.
+    """
+
+    def __init__(self, config: EngineConfig, model: ModelConfig, source: AdapterSource) -> None:
+        self.device = resolve_device(config.device)
+        self.dtype = resolve_dtype(config.dtype, model, self.device)
+        weights = allocate(model, self.dtype, self.device)
+        if config.load_format == "dummy":
+            fill_random(weights)
+        else:
+            load(weights, model, config.model)
+        plan = plan_memory(config, model, self.dtype, self.device)
+        self.num_blocks = plan.num_blocks
+        limit = config.max_model_len or model.max_position
+        self.max_model_len = min(limit, plan.num_blocks * BLOCK_SIZE)
+        self._kv_cache = torch.empty(
+            (
+                plan.num_blocks,
+                model.num_layers,
+                2,
+                BLOCK_SIZE,
+                model.num_kv_heads,
+                model.head_dim,
+            ),
+            dtype=self.dtype,
+            device=self.device,
+        )
+        self.adapters = LoRAPool(
+            model.modules(),
+            source,
+            num_pages=plan.num_pages,
+            page_size=plan.page_size,
+            dtype=self.dtype,
+            device=self.device,
+        )
+        rope = rope_tables(config.model, model.head_dim, self.max_model_len, self.device)
+        self._decoder = Decoder(model, weights, rope, self.adapters.tables)
+        self._sampler = Sampler(model.eos_token_ids)
+        self._graphs = self._capture_graphs(config)
+
+    @torch.inference_mode()
+    def run(self, scheduled: list[Scheduled]) -> list[tuple[Sequence, Sampled]]:
+        """Compute a step; returns the sequences that got a token, which are those whose tokens are all computed now."""
+        max_ranks = {
+            item.sequence.slot: self.adapters.max_rank(item.sequence.request.adapter)
+            for item in scheduled
+            if item.sequence.slot is not None and item.sequence.request.adapter is not None
+        }
+        host = lay_out(scheduled, max_ranks)
+        if self._graphs is not None and self._graphs.fits(host):
+            logits = self._graphs.forward(host)
+        else:
+            logits = self._decoder.forward(to_device(host, self.device), self._kv_cache)
+        if not host.sampled:
+            return []
+        sampled = self._sampler.sample(logits, host.sampled)
+        return list(zip(host.sampled, sampled, strict=True))
+
+    @torch.inference_mode()
+    def _capture_graphs(self, config: EngineConfig) -> DecodeGraphs | None:
+        if self.device.type != "cuda" or not config.cuda_graphs:
+            return None
+        graphs = DecodeGraphs(
+            self._decoder,
+            self._kv_cache,
+            max_num_seqs=config.max_num_seqs,
+            max_blocks=-(-self.max_model_len // BLOCK_SIZE),
+        )
+        graphs.capture()
+        return graphs
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device of a setting.
+
+    Raises:
+        InvalidConfigError: CUDA is asked for and absent.
+    """
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InvalidConfigError(
+            "device is cuda, but torch finds no CUDA GPU; use --device cpu or install a CUDA build of torch."
+        )
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def resolve_dtype(name: str, model: ModelConfig, device: torch.device) -> torch.dtype:
+    """The dtype of a setting; "auto" is float32 on a CPU, where 16-bit matrix products are slower, not faster."""
+    dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else dtypes.get(model.dtype, torch.bfloat16)
+    return dtypes[name]

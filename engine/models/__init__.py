@@ -1,0 +1,1 @@
+"""The decoder that runs every supported family, and how its weights are read."""

@@ -1,0 +1,141 @@
+"""Owns the forward pass: one decoder for all families of the Llama kind, with LoRA at every linear, the embedding and
+the head."""
+
+import torch
+from loraplex.kernels.activation import silu_mul
+from loraplex.kernels.kv_write import kv_write
+from loraplex.kernels.lora.apply import lora_apply
+from loraplex.kernels.lora.embed import lora_embed_apply
+from loraplex.kernels.norm import add_rms_norm, rms_norm
+from loraplex.kernels.rope import apply_rope
+from torch.nn import functional
+
+from loraplex.engine.batch import Batch
+from loraplex.engine.model_config import LAYER_LINEARS, ModelConfig
+from loraplex.engine.models.rope import RopeTables
+from loraplex.engine.models.weights import LayerWeights, ModelWeights
+from loraplex.kernels.attention import paged_attention
+from loraplex.kernels.lora.tables import LoRASegments, LoRATables
+
+# Index of a layer's linears within its seven modules.
+_QKV, _O, _GATE_UP, _DOWN = 0, 3, 4, 6
+
+
+class Decoder:
+    """Llama, Mistral, Qwen2 and Qwen3; the differences are in the config."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: ModelWeights,
+        rope: RopeTables,
+        tables: LoRATables,
+    ) -> None:
+        self._config = config
+        self._weights = weights
+        self._rope = rope
+        self._tables = tables
+        self._q_width = config.num_heads * config.head_dim
+        self._kv_width = config.num_kv_heads * config.head_dim
+        self._scale = config.head_dim**-0.5
+
+    def forward(self, batch: Batch, kv_cache: torch.Tensor) -> torch.Tensor:
+        """Run one step.
+
+        Args:
+            batch: the step.
+            kv_cache: [blocks, layers, 2, block size, kv heads, head dim]; the step's K and V are written to it.
+
+        Returns:
+            Logits of the sampled rows, [sampled, vocabulary] in the model's dtype.
+        """
+        weights, config = self._weights, self._config
+        hidden = functional.embedding(batch.input_ids, weights.embed)
+        if batch.segments is not None:
+            lora_embed_apply(
+                hidden, batch.input_ids, self._tables, batch.segments, config.embedding_module
+            )
+        residual = hidden
+        normed = rms_norm(hidden, weights.layers[0].input_norm, config.rms_norm_eps)
+        for number, layer in enumerate(weights.layers):
+            attended = self._attention(number, layer, normed, batch, kv_cache)
+            normed, residual = add_rms_norm(
+                attended, residual, layer.post_norm, config.rms_norm_eps
+            )
+            output = self._mlp(number, layer, normed, batch.segments)
+            last = number + 1 == len(weights.layers)
+            if last:
+                # Only sampled rows go on; most tokens of a prompt need no logits.
+                output, residual = output[batch.sampled_rows], residual[batch.sampled_rows]
+            norm = weights.norm if last else weights.layers[number + 1].input_norm
+            normed, residual = add_rms_norm(output, residual, norm, config.rms_norm_eps)
+        return self._linear(
+            normed,
+            weights.lm_head,
+            None,
+            batch.sampled_segments,
+            config.head_module,
+            (config.vocab_size,),
+        )
+
+    def _attention(
+        self,
+        number: int,
+        layer: LayerWeights,
+        x: torch.Tensor,
+        batch: Batch,
+        kv_cache: torch.Tensor,
+    ) -> torch.Tensor:
+        config, first = self._config, number * len(LAYER_LINEARS)
+        widths = (self._q_width, self._kv_width, self._kv_width)
+        qkv = self._linear(x, layer.qkv, layer.qkv_bias, batch.segments, first + _QKV, widths)
+        tokens = qkv.shape[0]
+        q, k, v = (part.view(tokens, -1, config.head_dim) for part in qkv.split(widths, dim=1))
+        if layer.q_norm is not None and layer.k_norm is not None:
+            q = rms_norm(q, layer.q_norm, config.rms_norm_eps)
+            k = rms_norm(k, layer.k_norm, config.rms_norm_eps)
+        apply_rope(q, k, self._rope.cos, self._rope.sin, batch.positions)
+        k_cache, v_cache = kv_cache[:, number, 0], kv_cache[:, number, 1]
+        kv_write(k, v, k_cache, v_cache, batch.kv_slots)
+        out = paged_attention(
+            q, k_cache, v_cache, batch.attention, self._scale, config.sliding_windows[number]
+        )
+        return self._linear(
+            out.view(tokens, self._q_width),
+            layer.o,
+            layer.o_bias,
+            batch.segments,
+            first + _O,
+            (config.hidden_size,),
+        )
+
+    def _mlp(
+        self, number: int, layer: LayerWeights, x: torch.Tensor, segments: LoRASegments | None
+    ) -> torch.Tensor:
+        config, first = self._config, number * len(LAYER_LINEARS)
+        inter = config.intermediate_size
+        gate_up = self._linear(
+            x, layer.gate_up, layer.gate_up_bias, segments, first + _GATE_UP, (inter, inter)
+        )
+        return self._linear(
+            silu_mul(gate_up),
+            layer.down,
+            layer.down_bias,
+            segments,
+            first + _DOWN,
+            (config.hidden_size,),
+        )
+
+    def _linear(
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        segments: LoRASegments | None,
+        first_module: int,
+        widths: tuple[int, ...],
+    ) -> torch.Tensor:
+        y = functional.linear(x, weight, bias)
+        if segments is not None:
+            lora_apply(y, x, self._tables, segments, first_module, widths)
+        return y

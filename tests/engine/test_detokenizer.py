@@ -1,0 +1,74 @@
+"""Text handed over piece by piece equals the text of all tokens at once, and stop strings never leak."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loraplex.engine.detokenizer import Detokenizer
+from loraplex.engine.tokenizer import Tokenizer
+from support.checkpoints import write_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    path = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(path)
+    return Tokenizer.from_directory(path)
+
+
+def stream(tokenizer: Tokenizer, text: str, stop: tuple[str, ...]) -> tuple[list[str], bool]:
+    """Feed a text byte by byte; returns the pieces and whether a stop string ended it."""
+    detokenizer = Detokenizer(tokenizer, tuple(tokenizer.encode("a prompt")), stop)
+    pieces = []
+    for token in tokenizer.encode(text, add_special_tokens=False):
+        delta = detokenizer.append((token,), check_stop=True)
+        pieces.append(delta.text)
+        if delta.stopped:
+            return pieces, True
+    return [*pieces, detokenizer.flush()], False
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(codec="utf-8"), max_size=20))
+def test_pieces_join_to_the_text(tokenizer: Tokenizer, text: str) -> None:
+    pieces, stopped = stream(tokenizer, text, ())
+    assert "".join(pieces) == text
+    assert not stopped
+
+
+def test_no_piece_holds_half_a_character(tokenizer: Tokenizer) -> None:
+    pieces, _ = stream(tokenizer, "héllo 👋🏽 wörld", ())
+    assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text("ab\n", max_size=12),
+    st.lists(st.text("ab\n", min_size=1, max_size=3), min_size=1, max_size=3),
+)
+def test_stop_strings_cut_like_find(tokenizer: Tokenizer, text: str, stop: list[str]) -> None:
+    pieces, stopped = stream(tokenizer, text, tuple(stop))
+    # A text that arrives character by character stops at the first moment any stop string is complete.
+    ends = {text.find(s) + len(s): s for s in reversed(stop) if s in text}
+    if not ends:
+        assert "".join(pieces) == text
+        assert not stopped
+        return
+    seen = text[: min(ends)]
+    cut = min(seen.find(s) for s in stop if s in seen)
+    assert "".join(pieces) == text[:cut]
+    assert stopped
+
+
+def test_invalid_bytes_at_the_end_are_flushed(tokenizer: Tokenizer) -> None:
+    detokenizer = Detokenizer(tokenizer, (), ())
+    first_byte_of_two = tokenizer.encode("é", add_special_tokens=False)[0]
+    assert detokenizer.append((first_byte_of_two,), check_stop=True).text == ""
+    assert detokenizer.flush() == "\N{REPLACEMENT CHARACTER}"
+
+
+def test_check_stop_off_ignores_stop_strings(tokenizer: Tokenizer) -> None:
+    detokenizer = Detokenizer(tokenizer, (), ("a",))
+    token = tokenizer.encode("a", add_special_tokens=False)[0]
+    assert detokenizer.append((token,), check_stop=False) == ("a", False)
+    assert detokenizer.append((token,), check_stop=True) == ("", True)
