@@ -9,7 +9,7 @@ import torch
 from loraplex.engine.lora import AdapterSource, LoRAWeights
 from loraplex.engine.model_config import Module
 from loraplex.engine.ranges import RangeAllocator
-from loraplex.kernels.lora.tables import LoRATables
+from loraplex.kernels.lora.tables import ROW_ALIGNMENT, LoRATables
 
 # More slots than this in one index table would buy nothing: each takes modules × 8 bytes.
 _MAX_SLOTS = 8192
@@ -71,11 +71,14 @@ class LoRAPool:
         self._rows = RangeAllocator(max_rows)
         num_slots = min(num_pages, _MAX_SLOTS)
         self._free_slots = list(range(num_slots - 1, -1, -1))
+        # Rows follow each other from page borders on, so even widths keep them all aligned.
+        widths = {w for m in modules for w in (m.in_features, m.out_features)} | {page_size}
         self.tables = LoRATables(
             arena=torch.empty(num_pages * page_size, dtype=dtype, device=device),
             a_rows=torch.zeros(max_rows, dtype=torch.int64, device=device),
             b_rows=torch.zeros(max_rows, dtype=torch.int64, device=device),
             index=torch.zeros(num_slots, len(modules), 2, dtype=torch.int32, device=device),
+            aligned=all(width % ROW_ALIGNMENT == 0 for width in widths),
         )
         self._resident: dict[int, _Resident] = {}
         self._loading: set[int] = set()

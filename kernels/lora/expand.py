@@ -4,8 +4,8 @@ import torch
 
 from loraplex.kernels import dispatch
 from loraplex.kernels.language import dot_dtype, tl, triton
-from loraplex.kernels.lora.tables import TILE_TOKENS, LoRASegments, LoRATables
-from loraplex.kernels.lora.tuning import ROW_ALIGNMENT, launch_constants
+from loraplex.kernels.lora.tables import ROW_ALIGNMENT, TILE_TOKENS, LoRASegments, LoRATables
+from loraplex.kernels.lora.tuning import launch_constants
 
 # Widths are kernel arguments, not a tensor, so that no launch needs a copy to the device.
 MAX_SLICES = 3
@@ -92,7 +92,7 @@ def lora_expand_triton(
         TILE=TILE_TOKENS,
         BLOCK_RANK=constants.block_rank,
         BLOCK_OUT=constants.block_out,
-        ROW_ALIGNMENT=ROW_ALIGNMENT,
+        ALIGNMENT=ROW_ALIGNMENT if tables.aligned else 1,
         DOT=dot_dtype(tables.arena.dtype),
         num_warps=constants.num_warps,
         num_stages=constants.num_stages,
@@ -123,7 +123,7 @@ def _lora_expand_kernel(
     TILE: tl.constexpr,
     BLOCK_RANK: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
-    ROW_ALIGNMENT: tl.constexpr,
+    ALIGNMENT: tl.constexpr,
     DOT: tl.constexpr,
 ):
     tile = tl.program_id(0)
@@ -165,14 +165,9 @@ def _lora_expand_kernel(
             )
             split_at += s_split_stride
         b_row = tl.load(b_rows_ptr + first + row, mask=used, other=0)
-        # The same load twice: only the compiler's knowledge of alignment, and so the width of its loads, differs.
-        if tl.max(b_row % ROW_ALIGNMENT) == 0:
-            # tl.multiple_of would mark b_row itself, and with it the other branch.
-            b_at = arena_ptr + (b_row // ROW_ALIGNMENT * ROW_ALIGNMENT)[:, None] + column[None, :]
-            b = tl.load(b_at, mask=used[:, None] & inside[None, :], other=0.0)
-        else:
-            b_at = arena_ptr + b_row[:, None] + column[None, :]
-            b = tl.load(b_at, mask=used[:, None] & inside[None, :], other=0.0)
+        # Tells the compiler what the offsets are multiples of, and so how wide its loads may be.
+        b_at = arena_ptr + (b_row // ALIGNMENT * ALIGNMENT)[:, None] + column[None, :]
+        b = tl.load(b_at, mask=used[:, None] & inside[None, :], other=0.0)
         acc = tl.dot(low.to(b.dtype).to(DOT), b.to(DOT), acc, input_precision="ieee")
     y_at = y_ptr + (token * y_stride)[:, None] + (offset + column)[None, :]
     keep = live[:, None] & inside[None, :]

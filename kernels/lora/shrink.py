@@ -4,8 +4,8 @@ import torch
 
 from loraplex.kernels import dispatch
 from loraplex.kernels.language import dot_dtype, tl, triton
-from loraplex.kernels.lora.tables import TILE_TOKENS, LoRASegments, LoRATables
-from loraplex.kernels.lora.tuning import ROW_ALIGNMENT, launch_constants
+from loraplex.kernels.lora.tables import ROW_ALIGNMENT, TILE_TOKENS, LoRASegments, LoRATables
+from loraplex.kernels.lora.tuning import launch_constants
 
 
 def lora_shrink(
@@ -93,7 +93,7 @@ def lora_shrink_triton(
         TILE=TILE_TOKENS,
         BLOCK_RANK=constants.block_rank,
         BLOCK_IN=constants.block_in,
-        ROW_ALIGNMENT=ROW_ALIGNMENT,
+        ALIGNMENT=ROW_ALIGNMENT if tables.aligned else 1,
         DOT=dot_dtype(x.dtype),
         num_warps=constants.num_warps,
         num_stages=constants.num_stages,
@@ -123,7 +123,7 @@ def _lora_shrink_kernel(
     TILE: tl.constexpr,
     BLOCK_RANK: tl.constexpr,
     BLOCK_IN: tl.constexpr,
-    ROW_ALIGNMENT: tl.constexpr,
+    ALIGNMENT: tl.constexpr,
     DOT: tl.constexpr,
 ):
     tile = tl.program_id(0)
@@ -146,13 +146,9 @@ def _lora_shrink_kernel(
         row = rank_start + tl.arange(0, BLOCK_RANK)
         used = row < rank
         a_row = tl.load(a_rows_ptr + first + row, mask=used, other=0)
-        # The same sum twice: only the compiler's knowledge of alignment, and so the width of its loads, differs.
-        if tl.max(a_row % ROW_ALIGNMENT) == 0:
-            # tl.multiple_of would mark a_row itself, and with it the other branch.
-            a_at = arena_ptr + a_row // ROW_ALIGNMENT * ROW_ALIGNMENT
-            acc = _project(x_at, a_at, live, used, in_start, in_stop, BLOCK_IN, DOT)
-        else:
-            acc = _project(x_at, arena_ptr + a_row, live, used, in_start, in_stop, BLOCK_IN, DOT)
+        # Tells the compiler what the offsets are multiples of, and so how wide its loads may be.
+        a_at = arena_ptr + a_row // ALIGNMENT * ALIGNMENT
+        acc = _project(x_at, a_at, live, used, in_start, in_stop, BLOCK_IN, DOT)
         tl.store(
             s_at + token[:, None] * s_token_stride + row[None, :],
             acc,

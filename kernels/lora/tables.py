@@ -8,6 +8,8 @@ import torch
 # Tokens per tile: one kernel program handles this many tokens of one adapter. 16 is the smallest M of a
 # tensor-core dot, and at decode most adapters have fewer tokens than that.
 TILE_TOKENS = 16
+# Elements; 8 values of 16 bits are one load of a thread.
+ROW_ALIGNMENT = 8
 
 
 @dataclass(slots=True)
@@ -24,12 +26,14 @@ class LoRATables:
         a_rows: [rows] int64, element offset in `arena` of each row of A.
         b_rows: [rows] int64, element offset in `arena` of each row of Bᵀ.
         index: [slots, modules, 2] int32, (first entry, rank).
+        aligned: every offset in use is a multiple of ROW_ALIGNMENT, which lets kernels read 16 bytes at a time.
     """
 
     arena: torch.Tensor
     a_rows: torch.Tensor
     b_rows: torch.Tensor
     index: torch.Tensor
+    aligned: bool = False
     # CPU only: matrices the reference already cut out of the arena, by (slot, module, kind).
     _views: dict[tuple[int, int, str], torch.Tensor] = field(default_factory=dict)
 

@@ -3,14 +3,11 @@
 They are keyed by the number of tokens in the batch alone, which is also what names a captured graph: were they to
 depend on how tokens spread over adapters, a neighbour would decide the order in which my sums are taken.
 
-Every row must carry the measurement that chose it (GPU, shapes, gain). None has one yet: these are first guesses.
+Each row carries the measurement that chose it, from benchmarks/tune_lora.py (benchmarks/results/tune_lora.jsonl): one
+NVIDIA H200, 2026-11-22, 8B Llama shapes, rank 16, bfloat16, microseconds per layer (qkv, o, gate_up, down together).
 """
 
 from typing import NamedTuple
-
-# Elements; rank rows whose offsets in the arena are all multiples of it are read 16 bytes at a time (8 values of 16
-# bits). Rows may lie anywhere, and do when a model's widths are odd; those are read slower.
-ROW_ALIGNMENT = 8
 
 
 class ShrinkLaunch(NamedTuple):
@@ -41,11 +38,13 @@ class Regime(NamedTuple):
 
 
 _REGIMES = (
-    # Decode, few tokens: too few tiles to fill a GPU, so the sum over in_features is split most. Untuned.
-    Regime(32, ShrinkLaunch(8, 16, 256, 4, 2), ExpandLaunch(16, 128, 4, 2)),
-    # Decode, many tokens: tiles alone fill the GPU. Untuned.
-    Regime(256, ShrinkLaunch(4, 16, 256, 4, 2), ExpandLaunch(16, 128, 4, 2)),
-    # Prefill: many tiles of one adapter follow each other and find its rows in the L2 cache. Untuned.
+    # Few tiles: the sum over in_features is split most. T=8: 1 adapter 13.2 + 11.5, 8 adapters 20.0 + 19.4.
+    Regime(16, ShrinkLaunch(16, 16, 128, 4, 4), ExpandLaunch(16, 128, 4, 2)),
+    # T=32 with 32 adapters: 29.7; 2 warps would give 28.8 but lose with few adapters. Expand: 33.2.
+    Regime(48, ShrinkLaunch(8, 16, 128, 4, 4), ExpandLaunch(16, 256, 4, 2)),
+    # Tiles alone fill the GPU. T=64 with 64 adapters: 40.5 + 56.8; T=128 with 128: 64.3 + 96.4.
+    Regime(512, ShrinkLaunch(4, 16, 128, 2, 4), ExpandLaunch(16, 256, 4, 2)),
+    # Prefill: many tiles of one adapter follow each other and find its rows in the L2 cache. Not swept yet.
     Regime(2**31, ShrinkLaunch(1, 16, 128, 4, 3), ExpandLaunch(32, 128, 4, 2)),
 )
 

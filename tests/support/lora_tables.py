@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from loraplex.kernels.lora.tables import LoRASegments, LoRATables
+from loraplex.kernels.lora.tables import ROW_ALIGNMENT, LoRASegments, LoRATables
 
 POPULARITIES = ("identical", "distinct", "uniform", "skewed", "base-only")
 
@@ -86,7 +86,13 @@ def random_adapters(
         chosen = [s for s, is_a in zip(starts, kinds, strict=True) if is_a is wanted]
         return torch.tensor(chosen or [0], dtype=torch.int64, device=device)
 
-    tables = LoRATables(arena.to(device), offsets(True), offsets(False), index.to(device))
+    tables = LoRATables(
+        arena.to(device),
+        offsets(True),
+        offsets(False),
+        index.to(device),
+        aligned=all(start % ROW_ALIGNMENT == 0 for start in starts),
+    )
     return RandomAdapters(tables, weights, [dict(r) for r in ranks])
 
 
