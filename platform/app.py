@@ -1,0 +1,135 @@
+"""Owns the composition of an API worker: `create_app` builds every service once and hands it to the
+handlers by name."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from litestar import Litestar, MediaType, Router
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from sqlalchemy.exc import SQLAlchemyError
+
+import loraplex
+from loraplex.platform.auth.guards import provide_principal
+from loraplex.platform.auth.middleware import AuthMiddleware
+from loraplex.platform.auth.service import Authenticator, KeyService
+from loraplex.platform.catalog.bases import BaseModels
+from loraplex.platform.catalog.controller import AdapterController
+from loraplex.platform.catalog.intake import Intake
+from loraplex.platform.catalog.service import CatalogService
+from loraplex.platform.catalog.upload_controller import UploadController
+from loraplex.platform.catalog.uploads import Uploads
+from loraplex.platform.catalog.weights import Weights
+from loraplex.platform.db.database import open_database
+from loraplex.platform.engine_directory import EngineDirectory
+from loraplex.platform.error_responses import error_response
+from loraplex.platform.health import health, metrics, ready
+from loraplex.platform.inference.controller import inference_routes
+from loraplex.platform.landing import landing
+from loraplex.platform.observability import Metrics, RequestLog, send_request_id
+from loraplex.platform.settings import Settings
+from loraplex.platform.tenants.controller import KeyController, TenantController
+from loraplex.platform.tenants.service import TenantService
+
+BODY_LIMIT = 4 * 1024**2  # of routes that set no other
+SWEEP_SECONDS = 600.0
+
+
+def create_app(settings: Settings, engines: EngineDirectory) -> Litestar:
+    """An API worker over a migrated database. `engines` is entered and left by the caller.
+
+    Raises:
+        UnsupportedModelError: a model directory cannot be served.
+        SettingsError: a database URL that is not supported.
+    """
+    database = open_database(settings)
+    bases = BaseModels(settings.models)
+    weights = Weights(database)
+    authenticator = Authenticator(database)
+    intake = Intake(database, bases, weights)
+    counters = Metrics(engines.metrics)
+    services: dict[str, object] = {
+        "settings": settings,
+        "engines": engines,
+        "database": database,
+        "metrics": counters,
+        "tenants": TenantService(database),
+        "keys": KeyService(database, authenticator),
+        "catalog": CatalogService(database, bases, weights, engines),
+        "intake": intake,
+        "uploads": Uploads(database, intake, weights),
+    }
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncGenerator[None]:
+        sweeper = asyncio.create_task(_sweep(weights))
+        try:
+            yield
+        finally:
+            sweeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await sweeper
+            await database.close()
+
+    return Litestar(
+        route_handlers=[
+            landing,
+            health,
+            ready,
+            metrics,
+            TenantController,
+            KeyController,
+            AdapterController,
+            UploadController,
+            *inference_routes,
+        ],
+        dependencies={
+            "principal": Provide(provide_principal, sync_to_thread=False),
+            **{name: _constant(service) for name, service in services.items()},
+        },
+        middleware=[RequestLog(counters), AuthMiddleware(authenticator)],
+        exception_handlers={Exception: error_response},
+        before_send=[send_request_id],
+        lifespan=[lifespan],
+        request_max_body_size=BODY_LIMIT,
+        openapi_config=_openapi(),
+        logging_config=None,  # errors are logged where they are mapped, requests by RequestLog
+    )
+
+
+def _constant(service: object) -> Provide:
+    return Provide(lambda: service, sync_to_thread=False)
+
+
+def _openapi() -> OpenAPIConfig:
+    # Only the document itself: every viewer Litestar knows loads its scripts from elsewhere.
+    return OpenAPIConfig(
+        title="loraplex",
+        version=loraplex.__version__,
+        description=loraplex.__doc__,
+        render_plugins=[JsonRenderPlugin(media_type=MediaType.JSON)],
+        openapi_router=Router(
+            "/schema", route_handlers=[], include_in_schema=False, opt={"public": True}
+        ),
+        components=Components(
+            security_schemes={"key": SecurityScheme(type="http", scheme="bearer")}
+        ),
+        security=[{"key": []}],
+    )
+
+
+async def _sweep(weights: Weights) -> None:
+    """Remove what broken uploads left, now and then. Workers begin at different times, so that one does the work."""
+    log = structlog.get_logger()
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS * random.uniform(0.1, 1))  # noqa: S311  # no secret
+        try:
+            if count := await weights.sweep():
+                log.info("swept stored weights", blobs=count)
+        except SQLAlchemyError as error:
+            log.error("sweep failed", error=str(error))

@@ -1,0 +1,1 @@
+"""A load generator against a running server."""

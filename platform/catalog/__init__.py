@@ -1,0 +1,1 @@
+"""Adapters as tenants see them: names, versions, aliases, uploads."""

@@ -1,0 +1,176 @@
+"""Owns the routes of adapters, their versions and aliases."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from litestar import Controller, Request, delete, get, post, put
+from litestar.datastructures import State
+from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+
+from loraplex.platform.auth.guards import requires_adapters
+from loraplex.platform.auth.principal import Principal
+from loraplex.platform.catalog.intake import Intake, file_size
+from loraplex.platform.catalog.multipart import read_adapter_form
+from loraplex.platform.catalog.names import check_alias
+from loraplex.platform.catalog.operations import PushOperation
+from loraplex.platform.catalog.owner import provide_owner
+from loraplex.platform.catalog.schemas import (
+    AdapterList,
+    AdapterOut,
+    AliasOut,
+    AliasSet,
+    VersionList,
+    VersionOut,
+    versions_out,
+)
+from loraplex.platform.catalog.service import CatalogService
+from loraplex.platform.errors import BadRequestError, UnprocessableError
+from loraplex.platform.settings import Settings
+
+# One request; larger adapters go through /api/v1/uploads.
+MULTIPART_LIMIT = 2 * 1024**3
+Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
+
+
+class AdapterController(Controller):
+    """A tenant's adapters. Operators add `?tenant=NAME`."""
+
+    path = "/api/v1/adapters"
+    tags = ("adapters",)
+    guards = (requires_adapters,)
+    dependencies = {"owner": Provide(provide_owner)}  # noqa: RUF012  # Litestar's declaration
+
+    @post(
+        operation_id="PushAdapter",
+        operation_class=PushOperation,
+        request_max_body_size=MULTIPART_LIMIT,
+    )
+    async def push(
+        self,
+        request: Request[Any, Any, State],
+        owner: NamedDependency[UUID],
+        principal: NamedDependency[Principal],
+        settings: NamedDependency[Settings],
+        intake: NamedDependency[Intake],
+        catalog: NamedDependency[CatalogService],
+    ) -> VersionOut:
+        """Push an adapter in one request; the answer is its new version, ready to be used."""
+        content_type = request.headers.get("content-type", "")
+        form = await read_adapter_form(content_type, request.stream(), settings.data_dir / "spool")
+        with form.weights:
+            intent = intake.intent(
+                owner,
+                name=form.required("name"),
+                config=form.required("config").encode(),
+                base=form.text("base"),
+                alias=form.text("alias"),
+                chat_template=form.text("chat_template"),
+            )
+            n = await intake.push(principal, intent, form.weights, file_size(form.weights))
+        version, aliases = await catalog.get_version(owner, intent.name, n)
+        return VersionOut.of(intent.name, version, aliases, full=True)
+
+    @get(operation_id="ListAdapters")
+    async def list_adapters(
+        self,
+        owner: NamedDependency[UUID],
+        catalog: NamedDependency[CatalogService],
+        after: FromQuery[str] = "",
+        limit: Limit = 100,
+    ) -> AdapterList:
+        """Adapters by name."""
+        rows = await catalog.list_adapters(owner, after, limit)
+        following = rows[-1][0].name if len(rows) == limit else None
+        return AdapterList([AdapterOut.of(row, aliases) for row, aliases in rows], following)
+
+    @get("/{name:str}", operation_id="GetAdapter")
+    async def get_adapter(
+        self,
+        owner: NamedDependency[UUID],
+        name: FromPath[str],
+        catalog: NamedDependency[CatalogService],
+    ) -> AdapterOut:
+        """One adapter with its versions and aliases."""
+        adapter, versions, aliases = await catalog.get_adapter(owner, name)
+        return AdapterOut.of(adapter, aliases, versions)
+
+    @delete("/{name:str}", operation_id="DeleteAdapter")
+    async def delete_adapter(
+        self,
+        owner: NamedDependency[UUID],
+        name: FromPath[str],
+        principal: NamedDependency[Principal],
+        catalog: NamedDependency[CatalogService],
+    ) -> None:
+        """Remove an adapter with every version, from the database and from every engine."""
+        await catalog.delete_adapter(principal, owner, name)
+
+    @get("/{name:str}/versions", operation_id="ListVersions")
+    async def list_versions(
+        self,
+        owner: NamedDependency[UUID],
+        name: FromPath[str],
+        catalog: NamedDependency[CatalogService],
+    ) -> VersionList:
+        """Versions, newest first."""
+        adapter, versions, aliases = await catalog.get_adapter(owner, name)
+        return VersionList(versions_out(adapter, aliases, versions))
+
+    @get("/{name:str}/versions/{n:int}", operation_id="GetVersion")
+    async def get_version(
+        self,
+        owner: NamedDependency[UUID],
+        name: FromPath[str],
+        n: FromPath[int],
+        catalog: NamedDependency[CatalogService],
+    ) -> VersionOut:
+        """One version with its admission report."""
+        version, aliases = await catalog.get_version(owner, name, n)
+        return VersionOut.of(name, version, aliases, full=True)
+
+    @delete("/{name:str}/versions/{n:int}", operation_id="DeleteVersion")
+    async def delete_version(
+        self,
+        owner: NamedDependency[UUID],
+        name: FromPath[str],
+        n: FromPath[int],
+        principal: NamedDependency[Principal],
+        catalog: NamedDependency[CatalogService],
+    ) -> None:
+        """Remove a version no alias names, from the database and from every engine."""
+        await catalog.delete_version(principal, owner, name, n)
+
+    @put("/{name:str}/aliases/{alias:str}", operation_id="SetAlias")
+    async def set_alias(
+        self,
+        owner: NamedDependency[UUID],
+        name: FromPath[str],
+        alias: FromPath[str],
+        data: JSONBody[AliasSet],
+        principal: NamedDependency[Principal],
+        catalog: NamedDependency[CatalogService],
+    ) -> AliasOut:
+        """Let an alias name a version, from the next request on."""
+        check_alias(alias)
+        if data.split is not None:
+            raise UnprocessableError(
+                "split: weighted splits are not supported yet; give a version.",
+                code="not_supported",
+                param="split",
+            )
+        if data.version is None:
+            raise BadRequestError("version: say which version to name.", param="version")
+        return AliasOut.of(await catalog.set_alias(principal, owner, name, alias, data.version))
+
+    @delete("/{name:str}/aliases/{alias:str}", operation_id="DeleteAlias")
+    async def delete_alias(
+        self,
+        owner: NamedDependency[UUID],
+        name: FromPath[str],
+        alias: FromPath[str],
+        principal: NamedDependency[Principal],
+        catalog: NamedDependency[CatalogService],
+    ) -> None:
+        """Remove an alias; its version stays."""
+        await catalog.delete_alias(principal, owner, name, alias)

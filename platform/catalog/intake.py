@@ -1,0 +1,252 @@
+"""Owns the way of an adapter into the catalog: what is asked for, the admission check, and the one
+transaction that makes a new version visible."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import IO
+from uuid import UUID
+
+from jinja2 import TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError, NoResultFound
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from loraplex.adapters.admission import AdmissionReport
+from loraplex.adapters.errors import AdapterRejected
+from loraplex.adapters.upload import UploadInspector
+from loraplex.platform.auth.principal import Principal
+from loraplex.platform.catalog.bases import Base, BaseModels
+from loraplex.platform.catalog.names import check_adapter_name, check_alias
+from loraplex.platform.catalog.service import point_alias
+from loraplex.platform.catalog.weights import Weights
+from loraplex.platform.db.audit import record
+from loraplex.platform.db.database import Database
+from loraplex.platform.db.models import Adapter, AdapterVersion, Upload
+from loraplex.platform.errors import BadRequestError, ConflictError, UnprocessableError
+
+PIECE = 1024 * 1024
+ATTEMPTS = 3  # of a transaction that met another one creating the same adapter
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A checked wish: this config and the weights to come, as a new version of `name` on `base`."""
+
+    tenant_id: UUID
+    name: str
+    base: Base
+    alias: str | None
+    config: bytes
+    chat_template: str | None
+
+    def inspector(self, size: int) -> UploadInspector:
+        """A fresh judge for `size` bytes of weights.
+
+        Raises:
+            UnprocessableError: the config alone is refused.
+        """
+        try:
+            return UploadInspector(
+                self.config, self.base.modules, base_model=self.base.name, expected_size=size
+            )
+        except AdapterRejected as error:
+            raise rejection(error) from error
+
+
+def rejection(error: AdapterRejected) -> UnprocessableError:
+    """The answer to a refused adapter."""
+    return UnprocessableError(
+        error.message,
+        code="adapter_rejected",
+        param=error.field,
+        report=AdmissionReport.rejection(error).as_dict(),
+    )
+
+
+class Intake:
+    """Admits adapters."""
+
+    def __init__(self, database: Database, bases: BaseModels, weights: Weights) -> None:
+        self._database = database
+        self._bases = bases
+        self._weights = weights
+
+    def intent(
+        self,
+        tenant_id: UUID,
+        *,
+        name: str,
+        config: bytes,
+        base: str | None,
+        alias: str | None,
+        chat_template: str | None,
+    ) -> Intent:
+        """Check all but the weights.
+
+        Raises:
+            BadRequestError: a name, the base or the template.
+            UnprocessableError: the config.
+        """
+        intent = Intent(
+            tenant_id=tenant_id,
+            name=check_adapter_name(name, self._bases.names),
+            base=self._bases.choose(base),
+            alias=None if alias is None else check_alias(alias),
+            config=config,
+            chat_template=chat_template,
+        )
+        if chat_template is not None:
+            _check_template(chat_template)
+        intent.inspector(0)
+        return intent
+
+    async def push(self, actor: Principal, intent: Intent, weights: IO[bytes], size: int) -> int:
+        """Take an adapter whose weights lie in a file; a refused one never reaches the database.
+
+        Returns:
+            The number of the new version.
+        Raises:
+            UnprocessableError: the adapter is refused.
+        """
+        report = await self.inspect(intent, _pieces(weights), size)
+        blob_id = await self._weights.find(intent.tenant_id, report.weights_sha256)
+        if blob_id is None:
+            weights.seek(0)
+            blob_id = await self._weights.store(
+                intent.tenant_id, report.weights_sha256, size, _pieces(weights)
+            )
+            try:
+                return await self.publish(actor, intent, report, blob_id)
+            except BaseException:
+                await self._weights.discard(blob_id)
+                raise
+        return await self.publish(actor, intent, report, blob_id)
+
+    async def inspect(
+        self, intent: Intent, source: AsyncIterator[bytes], size: int
+    ) -> AdmissionReport:
+        """Judge a whole weights file, off the event loop.
+
+        Raises:
+            UnprocessableError: the adapter is refused.
+        """
+        inspector = intent.inspector(size)
+        try:
+            async for piece in source:
+                await asyncio.to_thread(inspector.feed, piece)
+            return inspector.finish()
+        except AdapterRejected as error:
+            raise rejection(error) from error
+
+    async def publish(
+        self,
+        actor: Principal,
+        intent: Intent,
+        report: AdmissionReport,
+        blob_id: UUID,
+        upload_id: UUID | None = None,
+    ) -> int:
+        """Make the new version visible, move its alias and end its upload, all or nothing.
+
+        Returns:
+            The number of the new version.
+        Raises:
+            ConflictError: the upload was completed or cancelled, or the weights deleted, in the meantime.
+        """
+        for attempt in range(ATTEMPTS):
+            try:
+                async with self._database.main.writing() as session:
+                    if upload_id is not None:
+                        await _end_upload(session, upload_id)
+                    n, surplus = await self._insert(session, actor, intent, report, blob_id)
+                break
+            except NoResultFound as error:
+                raise ConflictError(
+                    "The weights were deleted while they were pushed; push again."
+                ) from error
+            except IntegrityError:
+                # Another push created the same adapter, or stored the same weights, a moment ago.
+                if attempt == ATTEMPTS - 1:
+                    raise
+        if surplus:
+            await self._weights.chunks.delete(blob_id)
+        return n
+
+    async def _insert(
+        self,
+        session: AsyncSession,
+        actor: Principal,
+        intent: Intent,
+        report: AdmissionReport,
+        blob_id: UUID,
+    ) -> tuple[int, bool]:
+        adapter = await _own_adapter(session, intent)
+        kept, surplus = await self._weights.adopt(
+            session, intent.tenant_id, report.weights_sha256, blob_id
+        )
+        adapter.last_version += 1
+        version = AdapterVersion(
+            adapter_id=adapter.id,
+            n=adapter.last_version,
+            digest=report.version_digest,
+            blob_id=kept,
+            base_model=intent.base.name,
+            base_fingerprint=intent.base.fingerprint,
+            config=report.canonical_config,
+            report=report.as_dict(),
+            rank=report.max_rank,
+            chat_template=intent.chat_template,
+            created_by=actor.key_id,
+        )
+        session.add(version)
+        await session.flush()
+        name = f"{intent.name}@{version.n}"
+        record(session, actor, "version.create", name, intent.tenant_id, digest=version.digest)
+        if intent.alias is not None:
+            await point_alias(session, actor, adapter, intent.alias, version)
+        return version.n, surplus
+
+
+async def _own_adapter(session: AsyncSession, intent: Intent) -> Adapter:
+    query = (
+        select(Adapter)
+        .where(Adapter.tenant_id == intent.tenant_id, Adapter.name == intent.name)
+        .with_for_update()
+    )
+    adapter = await session.scalar(query)
+    if adapter is None:
+        adapter = Adapter(tenant_id=intent.tenant_id, name=intent.name, last_version=0)
+        session.add(adapter)
+        await session.flush()
+    return adapter
+
+
+async def _end_upload(session: AsyncSession, upload_id: UUID) -> None:
+    # Of two that complete the same upload the second finds nothing to delete.
+    ended = await session.scalar(delete(Upload).where(Upload.id == upload_id).returning(Upload.id))
+    if ended is None:
+        raise ConflictError("This upload was completed or cancelled already.")
+
+
+def _check_template(text: str) -> None:
+    try:
+        ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).parse(text)
+    except TemplateSyntaxError as error:
+        raise BadRequestError(
+            f"chat_template: line {error.lineno} is not valid Jinja: {error.message}.",
+            param="chat_template",
+        ) from error
+
+
+async def _pieces(file: IO[bytes]) -> AsyncIterator[bytes]:
+    while piece := await asyncio.to_thread(file.read, PIECE):
+        yield piece
+
+
+def file_size(file: IO[bytes]) -> int:
+    """Bytes of an open file, which is left at its start."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    return size

@@ -1,0 +1,106 @@
+"""Owns the routes of resumable uploads."""
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, Request, delete, get, post, put
+from litestar.datastructures import State
+from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath
+
+from loraplex.platform.auth.guards import requires_adapters
+from loraplex.platform.auth.principal import Principal
+from loraplex.platform.catalog.intake import Intake
+from loraplex.platform.catalog.operations import OpenUploadOperation, SendUploadOperation
+from loraplex.platform.catalog.owner import provide_owner
+from loraplex.platform.catalog.schemas import UploadCreate, UploadOut, VersionOut
+from loraplex.platform.catalog.service import CatalogService
+from loraplex.platform.catalog.uploads import MAX_WEIGHTS, Uploads, parse_content_range
+from loraplex.platform.inference.body import decode_body
+
+
+class UploadController(Controller):
+    """Adapters of any size, over connections that may break."""
+
+    path = "/api/v1/uploads"
+    tags = ("uploads",)
+    guards = (requires_adapters,)
+    dependencies = {"owner": Provide(provide_owner)}  # noqa: RUF012  # Litestar's declaration
+
+    @post(operation_id="OpenUpload", operation_class=OpenUploadOperation)
+    async def open(
+        self,
+        request: Request[Any, Any, State],
+        owner: NamedDependency[UUID],
+        intake: NamedDependency[Intake],
+        uploads: NamedDependency[Uploads],
+    ) -> UploadOut:
+        """Announce an adapter. Its config is judged at once."""
+        # Litestar would decode the config on the way, and lose what is wrong with it.
+        data = decode_body(await request.body(), UploadCreate)
+        config = bytes(data.config)
+        if config.startswith(b'"'):
+            config = msgspec.json.decode(config, type=str).encode()
+        intent = intake.intent(
+            owner,
+            name=data.name,
+            config=config,
+            base=data.base,
+            alias=data.alias,
+            chat_template=data.chat_template,
+        )
+        return UploadOut.of(await uploads.open(intent, data.size, data.sha256), 0)
+
+    @get("/{upload_id:uuid}", operation_id="GetUpload")
+    async def get_upload(
+        self,
+        owner: NamedDependency[UUID],
+        upload_id: FromPath[UUID],
+        uploads: NamedDependency[Uploads],
+    ) -> UploadOut:
+        """How far an upload got."""
+        return UploadOut.of(*await uploads.get(owner, upload_id))
+
+    @put(
+        "/{upload_id:uuid}",
+        operation_id="SendUpload",
+        operation_class=SendUploadOperation,
+        request_max_body_size=MAX_WEIGHTS,
+    )
+    async def send(
+        self,
+        request: Request[Any, Any, State],
+        owner: NamedDependency[UUID],
+        upload_id: FromPath[UUID],
+        uploads: NamedDependency[Uploads],
+    ) -> UploadOut:
+        """Send bytes: the raw body, with `Content-Range: bytes FIRST-LAST/SIZE` unless it begins at 0. After a broken
+        connection ask how far it got and continue there."""
+        upload, _ = await uploads.get(owner, upload_id)
+        offset = parse_content_range(request.headers.get("content-range"), upload.blob.size)
+        return UploadOut.of(*await uploads.append(owner, upload_id, offset, request.stream()))
+
+    @post("/{upload_id:uuid}/complete", operation_id="CompleteUpload")
+    async def complete(
+        self,
+        owner: NamedDependency[UUID],
+        upload_id: FromPath[UUID],
+        principal: NamedDependency[Principal],
+        uploads: NamedDependency[Uploads],
+        catalog: NamedDependency[CatalogService],
+    ) -> VersionOut:
+        """Judge what was sent; the answer is the new version, ready to be used."""
+        name, n = await uploads.complete(principal, owner, upload_id)
+        version, aliases = await catalog.get_version(owner, name, n)
+        return VersionOut.of(name, version, aliases, full=True)
+
+    @delete("/{upload_id:uuid}", operation_id="CancelUpload")
+    async def cancel(
+        self,
+        owner: NamedDependency[UUID],
+        upload_id: FromPath[UUID],
+        uploads: NamedDependency[Uploads],
+    ) -> None:
+        """Forget an upload and what was sent."""
+        await uploads.cancel(owner, upload_id)

@@ -1,0 +1,213 @@
+"""Owns resumable uploads: opened with what is to come, filled by any number of requests, completed
+once. How far one got is read from its chunk rows, never from a counter that could be wrong."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import joinedload
+
+from loraplex.adapters.errors import AdapterRejected
+from loraplex.adapters.upload import UploadInspector
+from loraplex.platform.auth.principal import Principal
+from loraplex.platform.catalog.intake import Intake, Intent, rejection
+from loraplex.platform.catalog.weights import Weights
+from loraplex.platform.db.base import utc_now
+from loraplex.platform.db.blobs import ChunkConflictError
+from loraplex.platform.db.database import Database
+from loraplex.platform.db.models import Blob, Upload
+from loraplex.platform.errors import (
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+    PayloadTooLargeError,
+    UnprocessableError,
+)
+
+LIFETIME = timedelta(hours=24)
+MAX_OPEN = 32  # per tenant
+MAX_WEIGHTS = 16 * 1024**3
+
+
+class Uploads:
+    """Uploads of all tenants; every method takes the tenant and looks nowhere else."""
+
+    def __init__(self, database: Database, intake: Intake, weights: Weights) -> None:
+        self._database = database
+        self._intake = intake
+        self._weights = weights
+
+    async def open(self, intent: Intent, size: int, sha256: str) -> Upload:
+        """Begin an upload of `size` bytes.
+
+        Raises:
+            PayloadTooLargeError: `size` is above `MAX_WEIGHTS`.
+            ConflictError: the tenant has `MAX_OPEN` uploads open.
+        """
+        if size > MAX_WEIGHTS:
+            raise PayloadTooLargeError(
+                f"size: at most {MAX_WEIGHTS // 1024**3} GiB are allowed.", param="size"
+            )
+        blob = Blob(tenant_id=intent.tenant_id, sha256=sha256, size=size)
+        upload = Upload(
+            tenant_id=intent.tenant_id,
+            blob=blob,
+            adapter_name=intent.name,
+            base_model=intent.base.name,
+            alias=intent.alias,
+            config=intent.config,
+            chat_template=intent.chat_template,
+            expires_at=utc_now() + LIFETIME,
+        )
+        async with self._database.main.writing() as session:
+            count = select(func.count()).where(Upload.tenant_id == intent.tenant_id)
+            if (await session.scalar(count) or 0) >= MAX_OPEN:
+                raise ConflictError(
+                    f"There are {MAX_OPEN} open uploads; complete or cancel one first.",
+                    code="too_many_uploads",
+                )
+            session.add(upload)
+        return upload
+
+    async def get(self, tenant_id: UUID, upload_id: UUID) -> tuple[Upload, int]:
+        """An upload and how many of its bytes are stored.
+
+        Raises:
+            NotFoundError: the tenant has no such upload.
+        """
+        query = (
+            select(Upload)
+            .where(Upload.id == upload_id, Upload.tenant_id == tenant_id)
+            .options(joinedload(Upload.blob))
+        )
+        async with self._database.main.reading() as session:
+            upload = await session.scalar(query)
+        if upload is None:
+            raise NotFoundError("There is no such upload; it may have been completed or expired.")
+        return upload, await self._weights.chunks.length(upload.blob_id)
+
+    async def append(
+        self, tenant_id: UUID, upload_id: UUID, offset: int, body: AsyncIterator[bytes]
+    ) -> tuple[Upload, int]:
+        """Store bytes that begin at `offset`. The header is judged as soon as it has arrived.
+
+        Returns:
+            The upload and how many of its bytes are stored now.
+        Raises:
+            NotFoundError: the tenant has no such upload.
+            ConflictError: `offset` is not where the stored bytes end, or another request is writing.
+            PayloadTooLargeError: more bytes than were announced.
+            UnprocessableError: the header is refused; the upload is gone.
+        """
+        upload, received = await self.get(tenant_id, upload_id)
+        if offset != received:
+            raise ConflictError(
+                f"{received} bytes are stored; continue there.", code="wrong_offset"
+            )
+        body = _at_most(body, upload.blob.size - received)
+        if offset == 0:
+            body = _judged(body, self._intent(upload).inspector(upload.blob.size))
+        try:
+            stored = await self._weights.chunks.append(upload.blob_id, body, offset)
+        except ChunkConflictError as error:
+            raise ConflictError("Another request is writing this upload; try later.") from error
+        except UnprocessableError:
+            await self._weights.discard(upload.blob_id)
+            raise
+        return upload, stored
+
+    async def complete(self, actor: Principal, tenant_id: UUID, upload_id: UUID) -> tuple[str, int]:
+        """Judge the stored bytes and make them a version; a refused upload is gone with all it stored.
+
+        Returns:
+            Adapter name and version number.
+        Raises:
+            NotFoundError: the tenant has no such upload.
+            ConflictError: bytes are missing.
+            UnprocessableError: the adapter is refused, or the bytes are not those announced.
+        """
+        upload, received = await self.get(tenant_id, upload_id)
+        blob = upload.blob
+        if received != blob.size:
+            raise ConflictError(
+                f"{received} of {blob.size} bytes are stored; send the rest first.",
+                code="incomplete_upload",
+            )
+        intent = self._intent(upload)
+        try:
+            source = self._weights.chunks.read(blob.id)
+            report = await self._intake.inspect(intent, source, blob.size)
+            if report.weights_sha256 != blob.sha256:
+                raise UnprocessableError(
+                    f"The stored bytes have the SHA-256 {report.weights_sha256}, not the one "
+                    "announced; upload again.",
+                    code="digest_mismatch",
+                    param="sha256",
+                )
+        except UnprocessableError:
+            await self._weights.discard(blob.id)
+            raise
+        n = await self._intake.publish(actor, intent, report, blob.id, upload.id)
+        return upload.adapter_name, n
+
+    async def cancel(self, tenant_id: UUID, upload_id: UUID) -> None:
+        """Forget an upload and what it stored.
+
+        Raises:
+            NotFoundError: the tenant has no such upload.
+        """
+        upload, _ = await self.get(tenant_id, upload_id)
+        await self._weights.discard(upload.blob_id)
+
+    def _intent(self, upload: Upload) -> Intent:
+        return self._intake.intent(
+            upload.tenant_id,
+            name=upload.adapter_name,
+            config=upload.config,
+            base=upload.base_model,
+            alias=upload.alias,
+            chat_template=upload.chat_template,
+        )
+
+
+async def _at_most(body: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+    async for piece in body:
+        limit -= len(piece)
+        if limit < 0:
+            raise PayloadTooLargeError("The body is longer than the size announced for the upload.")
+        yield piece
+
+
+async def _judged(body: AsyncIterator[bytes], inspector: UploadInspector) -> AsyncIterator[bytes]:
+    """Pass the bytes on, refusing them at the header: a wrong adapter is not worth its upload."""
+    async for piece in body:
+        if inspector.report is None:
+            try:
+                await asyncio.to_thread(inspector.feed, piece)
+            except AdapterRejected as error:
+                raise rejection(error) from error
+        yield piece
+
+
+def parse_content_range(value: str | None, size: int) -> int:
+    """First byte of `Content-Range: bytes FIRST-LAST/SIZE`; 0 without one.
+
+    Raises:
+        BadRequestError: another form, or another size than announced.
+    """
+    if value is None:
+        return 0
+    unit, _, rest = value.strip().partition(" ")
+    span, _, total = rest.partition("/")
+    first, _, last = span.partition("-")
+    if unit != "bytes" or not first.isdigit() or not last.isdigit() or int(last) < int(first):
+        raise BadRequestError(
+            "Content-Range: write 'bytes FIRST-LAST/SIZE'.", param="content-range"
+        )
+    if total not in ("*", str(size)):
+        raise BadRequestError(
+            f"Content-Range: the size announced for this upload is {size}.", param="content-range"
+        )
+    return int(first)

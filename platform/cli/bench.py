@@ -1,0 +1,62 @@
+"""Owns the command `loraplex bench`."""
+
+import asyncio
+import os
+
+import click
+import msgspec
+
+from loraplex.platform.cli.client import DEFAULT_URL
+from loraplex.platform.cli.output import json_option, print_json, print_table
+
+
+@click.group()
+def bench() -> None:
+    """Measure a running server."""
+
+
+@bench.command()
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    required=True,
+    help="Base model or adapter; repeat it to mix several, taken in turn.",
+)
+@click.option("--requests", type=click.IntRange(min=1), default=256, show_default=True)
+@click.option("--concurrency", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--prompt-tokens", type=click.IntRange(min=1), default=128, show_default=True)
+@click.option("--output-tokens", type=click.IntRange(min=1), default=64, show_default=True)
+@json_option
+def serve(
+    models: tuple[str, ...],
+    requests: int,
+    concurrency: int,
+    prompt_tokens: int,
+    output_tokens: int,
+    as_json: bool,
+) -> None:
+    """Send streamed completions to LORAPLEX_URL and report throughput and latency."""
+    # Imported here so that other commands start fast.
+    from loraplex.platform.bench.load import Load, LoadError, run_load
+
+    key = os.environ.get("LORAPLEX_API_KEY", "")
+    if not key:
+        raise click.ClickException("Set LORAPLEX_API_KEY to an API key first.")
+    load = Load(models, requests, concurrency, prompt_tokens, output_tokens)
+    url = os.environ.get("LORAPLEX_URL") or DEFAULT_URL
+    try:
+        report = asyncio.run(run_load(url, key, load))
+    except LoadError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        print_json(msgspec.to_builtins(report))
+        return
+    rows = [
+        ("requests", report.requests),
+        ("seconds", f"{report.seconds:.2f}"),
+        ("output tokens/s", f"{report.output_tokens_per_s:.0f}"),
+        ("time to first token, ms p50 / p99", f"{report.ttft_p50:.1f} / {report.ttft_p99:.1f}"),
+        ("time per output token, ms p50 / p99", f"{report.tpot_p50:.2f} / {report.tpot_p99:.2f}"),
+    ]
+    print_table(("measure", "value"), rows)

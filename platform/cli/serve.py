@@ -1,0 +1,223 @@
+"""Owns the command `loraplex serve`."""
+
+import re
+from pathlib import Path
+
+import click
+
+from loraplex.platform.settings import (
+    Device,
+    Dtype,
+    LoadFormat,
+    ServedModel,
+    Settings,
+    SettingsError,
+    parse_size,
+)
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+# Weights as safetensors only, and what goes with them.
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
+
+
+class _Size(click.ParamType[int]):
+    """Bytes, written as `4GiB` or as a number."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(str(value))
+        except SettingsError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    required=True,
+    envvar="LORAPLEX_MODEL",
+    metavar="DIR_OR_HF_ID",
+    help="Base model: a Hugging Face directory or id. Repeat it to serve several.",
+)
+@click.option(
+    "--served-model-name",
+    "names",
+    multiple=True,
+    envvar="LORAPLEX_SERVED_MODEL_NAME",
+    help="Id by which requests name the model, one per --model in the same order; the directory's name or the id.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, envvar="LORAPLEX_HOST")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, envvar="LORAPLEX_PORT"
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("loraplex-data"),
+    show_default=True,
+    envvar="LORAPLEX_DATA_DIR",
+    help="Database (unless --database-url) and adapter files.",
+)
+@click.option(
+    "--database-url",
+    default="",
+    envvar="LORAPLEX_DATABASE_URL",
+    help="postgresql://... instead of SQLite in the data directory.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    envvar="LORAPLEX_DEVICE",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "bfloat16", "float16", "float32"]),
+    default="auto",
+    show_default=True,
+    envvar="LORAPLEX_DTYPE",
+)
+@click.option(
+    "--max-model-len",
+    type=click.IntRange(min=1),
+    envvar="LORAPLEX_MAX_MODEL_LEN",
+    help="Longest prompt plus output in tokens; the model's own limit.",
+)
+@click.option(
+    "--max-num-seqs",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    envvar="LORAPLEX_MAX_NUM_SEQS",
+    help="Most sequences in one step.",
+)
+@click.option(
+    "--max-num-batched-tokens",
+    type=click.IntRange(min=1),
+    default=8192,
+    show_default=True,
+    envvar="LORAPLEX_MAX_NUM_BATCHED_TOKENS",
+    help="Most tokens in one step.",
+)
+@click.option(
+    "--gpu-memory-utilization",
+    type=float,
+    default=0.9,
+    show_default=True,
+    envvar="LORAPLEX_GPU_MEMORY_UTILIZATION",
+    help="Share of the GPU's memory to use.",
+)
+@click.option(
+    "--host-cache-size",
+    type=_Size(),
+    default="4GiB",
+    show_default=True,
+    envvar="LORAPLEX_HOST_CACHE_SIZE",
+    help="Memory for adapters that are not on the device.",
+)
+@click.option(
+    "--disk-cache-size",
+    type=_Size(),
+    default="32GiB",
+    show_default=True,
+    envvar="LORAPLEX_DISK_CACHE_SIZE",
+    help="Disk for adapter files beside the database.",
+)
+@click.option(
+    "--api-workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    envvar="LORAPLEX_API_WORKERS",
+    help="Processes that speak HTTP.",
+)
+@click.option(
+    "--load-format",
+    type=click.Choice(["auto", "dummy"]),
+    default="auto",
+    show_default=True,
+    envvar="LORAPLEX_LOAD_FORMAT",
+    help="dummy: random weights, for measuring.",
+)
+@click.option("--bootstrap-key", envvar="LORAPLEX_BOOTSTRAP_KEY", hidden=True)
+def serve(
+    models: tuple[str, ...],
+    names: tuple[str, ...],
+    host: str,
+    port: int,
+    data_dir: Path,
+    database_url: str,
+    device: Device,
+    dtype: Dtype,
+    max_model_len: int | None,
+    max_num_seqs: int,
+    max_num_batched_tokens: int,
+    gpu_memory_utilization: float,
+    host_cache_size: int,
+    disk_cache_size: int,
+    api_workers: int,
+    load_format: LoadFormat,
+    bootstrap_key: str | None,
+) -> None:
+    """Serve base models and all their adapters until interrupted."""
+    # Imported here so that other commands start fast.
+    from loraplex.platform.supervisor import StartError, Supervisor
+
+    if len(names) > len(models):
+        raise click.UsageError("There are more --served-model-name than --model.")
+    given = [*names, *([None] * (len(models) - len(names)))]
+    try:
+        settings = Settings(
+            data_dir=data_dir.absolute(),
+            models=tuple(
+                _served_model(model, name) for model, name in zip(models, given, strict=True)
+            ),
+            database_url=database_url,
+            host=host,
+            port=port,
+            api_workers=api_workers,
+            device=device,
+            dtype=dtype,
+            max_model_len=max_model_len,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_num_batched_tokens,
+            gpu_memory_utilization=gpu_memory_utilization,
+            host_cache_size=host_cache_size,
+            disk_cache_size=disk_cache_size,
+            load_format=load_format,
+            bootstrap_key=bootstrap_key,
+        )
+        Supervisor(settings, click.echo).run()
+    except (SettingsError, StartError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _served_model(model: str, name: str | None) -> ServedModel:
+    path = Path(model)
+    if path.is_dir():
+        return ServedModel(path.absolute(), name or path.absolute().name)
+    if _HUB_ID.fullmatch(model):
+        return ServedModel(_download(model), name or model)
+    raise click.ClickException(f"{model} is neither a directory nor a Hugging Face model id.")
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    click.echo(f"Looking for {hub_id} in the Hugging Face cache and on the hub ...")
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise click.ClickException(
+            f"{hub_id} is no local directory and cannot be downloaded: {reason}"
+        ) from error

@@ -1,0 +1,255 @@
+"""Owns the loop of an engine process: take messages, step, send what came out, without ever waiting for a client."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+import zmq
+
+from loraplex.engine.request import InvalidRequestError, Output, Request
+from loraplex.platform.engines.messages import (
+    Abort,
+    AdapterFile,
+    Delta,
+    FromEngine,
+    Generate,
+    Goodbye,
+    Purged,
+    Refusal,
+    Step,
+    ToEngine,
+)
+from loraplex.platform.engines.pulse import Pulse
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+# While every request waits for its adapter a step does nothing; this long is slept for messages in between.
+LOADING_PAUSE_MS = 1
+# Messages kept for a client that does not read. It is given up when they are full: a stuck API worker must cost the
+# engine neither time nor memory.
+MAX_QUEUED_MESSAGES = 20_000
+
+
+class EnginePort(Protocol):
+    """What the loop needs of `engine.engine.Engine`."""
+
+    def add(self, request: Request) -> None: ...
+
+    def abort(self, request_id: str) -> None: ...
+
+    def step(self) -> list[Output]: ...
+
+    def has_work(self) -> bool: ...
+
+
+class AdapterDirectory(Protocol):
+    """Identities to the integer handles the engine knows; see `engines.adapters`."""
+
+    def handle(self, adapter: AdapterFile) -> int: ...
+
+    def purge(self, identity: str) -> None: ...
+
+
+def listen(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
+    """The socket an `EngineLoop` serves, bound to `endpoint`."""
+    socket = context.socket(zmq.ROUTER)
+    # Sending to a client that is gone, or that does not read, is an error to act upon instead of silence.
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.SNDHWM, MAX_QUEUED_MESSAGES)
+    # Enough for a last message to leave.
+    socket.linger = 200
+    socket.bind(endpoint)
+    return socket
+
+
+class _Client:
+    """One API worker: what is to be sent to it, and its unfinished generations."""
+
+    def __init__(self) -> None:
+        self.step = Step([], [], [])
+        self.requests: set[str] = set()
+
+    def take(self) -> Step | None:
+        if not (self.step.deltas or self.step.accepted or self.step.refused):
+            return None
+        taken, self.step = self.step, Step([], [], [])
+        return taken
+
+
+class EngineLoop:
+    """Serves one engine to all API workers through a bound ROUTER socket."""
+
+    def __init__(
+        self,
+        engine: EnginePort,
+        adapters: AdapterDirectory,
+        socket: "zmq.Socket[bytes]",
+        pulse: Pulse,
+        epoch: str,
+        stats: Callable[[], dict[str, float]],
+    ) -> None:
+        self._engine = engine
+        self._adapters = adapters
+        self._socket = socket
+        self._pulse = pulse
+        self._epoch = epoch
+        self._stats = stats
+        self._decoder = msgspec.msgpack.Decoder(ToEngine)
+        self._encoder = msgspec.msgpack.Encoder()
+        self._clients: dict[bytes, _Client] = {}
+        self._owners: dict[str, bytes] = {}  # request → client
+        self._purged: list[tuple[bytes, str]] = []
+        self._next_tick = 0.0
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Make `run` return after the present round; may be called from a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Serve until `stop`. An exception of the engine is told to the clients and raised."""
+        idle = True
+        while not self._stopping:
+            wait_ms = LOADING_PAUSE_MS if idle else 0
+            if not self._engine.has_work():
+                wait_ms = max(1, int(1000 * (self._next_tick - time.monotonic())))
+            self._receive(wait_ms)
+            self._send_news()
+            if self._engine.has_work():
+                idle = not self._step()
+                self._send_news()
+            self._confirm_purges()
+            self._tick()
+
+    def _step(self) -> bool:
+        """Run one step; whether it produced anything."""
+        self._pulse.step_started = time.monotonic()
+        try:
+            outputs = self._engine.step()
+        except Exception as error:
+            # Nobody knows what state the engine is in now: start afresh rather than serve wrong tokens.
+            for routing_id in list(self._clients):
+                self._send(routing_id, Goodbye(f"{type(error).__name__}: {error}"))
+            raise
+        finally:
+            self._pulse.step_started = None
+        for output in outputs:
+            self._deliver(output)
+        return bool(outputs)
+
+    def _deliver(self, output: Output) -> None:
+        request_id = output.request_id
+        owner = self._owners.get(request_id)
+        if owner is None:
+            return
+        client = self._clients[owner]
+        client.step.deltas.append(
+            Delta(
+                request_id,
+                output.token_ids,
+                output.text,
+                output.logprobs,
+                output.finish_reason,
+                output.error,
+                output.prompt_tokens,
+                output.cached_tokens,
+                output.output_tokens,
+            )
+        )
+        if output.finish_reason is not None:
+            self._forget(request_id)
+
+    def _forget(self, request_id: str) -> None:
+        self._clients[self._owners.pop(request_id)].requests.discard(request_id)
+
+    def _receive(self, wait_ms: int) -> None:
+        """Handle everything that has arrived; wait at most `wait_ms` for the first message."""
+        if not self._socket.poll(wait_ms):
+            return
+        while True:
+            try:
+                routing_id, data = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                message = self._decoder.decode(data)
+            except msgspec.DecodeError as error:
+                logger.error("a message of an API worker could not be read: %s", error)
+                continue
+            self._handle(routing_id, message)
+
+    def _handle(self, routing_id: bytes, message: ToEngine) -> None:
+        client = self._clients.setdefault(routing_id, _Client())
+        if isinstance(message, Generate):
+            if message.epoch == self._epoch:
+                self._add(routing_id, client, message)
+        elif isinstance(message, Abort):
+            for request_id in message.request_ids:
+                if request_id in self._owners:
+                    self._engine.abort(request_id)
+                    self._forget(request_id)
+        else:
+            self._adapters.purge(message.identity)
+            self._purged.append((routing_id, message.identity))
+
+    def _add(self, routing_id: bytes, client: _Client, message: Generate) -> None:
+        adapter = message.adapter
+        try:
+            self._engine.add(
+                Request(
+                    message.request_id,
+                    message.prompt_ids,
+                    message.params,
+                    None if adapter is None else self._adapters.handle(adapter),
+                    message.cache_salt,
+                    message.priority,
+                )
+            )
+        except InvalidRequestError as error:
+            refusal = Refusal(message.request_id, str(error), error.param, error.code)
+            client.step.refused.append(refusal)
+            return
+        self._owners[message.request_id] = routing_id
+        client.requests.add(message.request_id)
+        client.step.accepted.append(message.request_id)
+
+    def _confirm_purges(self) -> None:
+        """The engine unloads at the beginning of a step, so this is for after one."""
+        purged, self._purged = self._purged, []
+        for routing_id, identity in purged:
+            self._send(routing_id, Purged(identity))
+
+    def _send_news(self) -> None:
+        for routing_id, client in list(self._clients.items()):
+            if (step := client.take()) is not None:
+                self._send(routing_id, step)
+
+    def _send(self, routing_id: bytes, message: FromEngine) -> None:
+        try:
+            self._socket.send_multipart((routing_id, self._encoder.encode(message)), zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                raise
+            self._drop(routing_id)
+
+    def _drop(self, routing_id: bytes) -> None:
+        """The client is gone, or reads nothing any more: stop working for it."""
+        client = self._clients.pop(routing_id, None)
+        if client is None:
+            return
+        for request_id in client.requests:
+            self._engine.abort(request_id)
+            del self._owners[request_id]
+
+    def _tick(self) -> None:
+        """Once a second: renew the statistics, and find out which clients are gone."""
+        now = time.monotonic()
+        if now < self._next_tick:
+            return
+        self._next_tick = now + TICK_SECONDS
+        self._pulse.stats = self._stats()
+        for routing_id in list(self._clients):
+            self._send(routing_id, Step())

@@ -1,0 +1,134 @@
+"""Owns the one mapping from any exception to an answer: OpenAI bodies under `/v1` and
+`/t/{tenant}/v1`, RFC 9457 problem documents elsewhere. Registered for `Exception`, so nothing
+reaches a client by another way."""
+
+import re
+import traceback
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from litestar import Request, Response
+from litestar.datastructures import State
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
+
+from loraplex.platform.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+    PayloadTooLargeError,
+    PlatformError,
+    UnprocessableError,
+)
+
+_OPENAI_PATH = re.compile(r"(/t/[^/]+)?/v1(/|$)")
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+def is_openai_path(path: str) -> bool:
+    """Whether errors of this path must look as OpenAI's."""
+    return _OPENAI_PATH.match(path) is not None
+
+
+def error_response(request: Request[Any, Any, State], error: Exception) -> Response[object]:
+    """The answer to a request that raised `error`."""
+    status, known, headers = _describe(request, error)
+    if isinstance(known, AuthenticationError):
+        headers["www-authenticate"] = "Bearer"
+    if isinstance(known, ConflictError):
+        # OpenAI's clients retry 409 on their own; ours is never about timing.
+        headers["x-should-retry"] = "false"
+    if is_openai_path(request.scope["path"]):
+        return Response(openai_body(known, status), status_code=status, headers=headers)
+    return Response(
+        _problem(known, status),
+        status_code=status,
+        headers=headers,
+        media_type="application/problem+json",
+    )
+
+
+def openai_body(error: PlatformError, status: int | None = None) -> dict[str, object]:
+    """OpenAI's error object, all four keys; also what a stream sends when it breaks off."""
+    status = status or error.status
+    fallback = "server_error" if status >= 500 else "invalid_request_error"
+    return {
+        "error": {
+            "message": error.message,
+            "type": _TYPES.get(status, fallback),
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+
+
+def _problem(error: PlatformError, status: int) -> dict[str, object]:
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": error.message,
+        "code": error.code,
+    }
+    if error.param is not None:
+        body["param"] = error.param
+    if isinstance(error, UnprocessableError) and error.report is not None:
+        body["report"] = error.report
+    return body
+
+
+def _describe(
+    request: Request[Any, Any, State], error: Exception
+) -> tuple[int, PlatformError, dict[str, str]]:
+    """Status, the error as one of ours, and headers."""
+    if isinstance(error, PlatformError):
+        return error.status, error, {}
+    if isinstance(error, ValidationException):
+        return 400, _validation(error), {}
+    if isinstance(error, MethodNotAllowedException):
+        method = request.scope["method"]
+        known = PlatformError(
+            f"{method} is not allowed here; see /schema.", code="method_not_allowed"
+        )
+        return 405, known, dict(error.headers or {})
+    if isinstance(error, NotFoundException):
+        return 404, NotFoundError("There is no such route; see /schema."), {}
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        return _client_error(error)
+    if isinstance(error, HTTPException) and "disconnect" in error.detail:
+        # The client left while sending its body: nobody reads this answer, and nothing is wrong here.
+        return 400, BadRequestError("The request body broke off."), {}
+    # As text: structlog's own renderers would print local variables, and with them keys and prompts.
+    trace = "".join(traceback.format_exception(error))
+    structlog.get_logger().error(
+        "unexpected error", route=request.scope.get("path_template"), traceback=trace
+    )
+    message = "Something went wrong on our side; quote the x-request-id when you report it."
+    return 500, PlatformError(message), {}
+
+
+def _validation(error: ValidationException) -> BadRequestError:
+    """Name the first field at fault; Litestar lists them as `extra`, the body as a whole as `data`."""
+    faults = error.extra if isinstance(error.extra, list) else []
+    if not faults:
+        return BadRequestError(f"{error.detail.rstrip('.')}.")
+    field, message = faults[0].get("key"), str(faults[0].get("message", "it is not valid"))
+    if field in (None, "data"):
+        if message == "'data'":
+            return BadRequestError("Send a JSON body.")
+        return BadRequestError(f"{message.rstrip('.')}.")
+    return BadRequestError(f"{field}: {message.rstrip('.')}.", param=field)
+
+
+def _client_error(error: HTTPException) -> tuple[int, PlatformError, dict[str, str]]:
+    status = error.status_code
+    if status == PayloadTooLargeError.status:
+        return status, PayloadTooLargeError("The request body is larger than allowed."), {}
+    code = "invalid_request" if status == 400 else HTTPStatus(status).name.lower()
+    return status, PlatformError(f"{error.detail.rstrip('.')}.", code=code), {}

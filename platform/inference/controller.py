@@ -1,0 +1,125 @@
+"""Owns the OpenAI routes, each at `/v1/...` and at `/t/{tenant}/v1/...`, and the live view of the engines. Keys, scopes
+and the tenant of the path were checked before a handler runs."""
+
+from collections.abc import Awaitable
+from typing import Any
+
+from litestar import Controller, MediaType, Request, get, post
+from litestar.datastructures import State
+from litestar.di import NamedDependency, Provide
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
+from litestar.response.base import ASGIResponse
+from litestar.types import ASGIApp
+
+from loraplex.platform.auth.guards import requires_operator
+from loraplex.platform.auth.principal import Principal
+from loraplex.platform.catalog.service import CatalogService
+from loraplex.platform.engines.pool import EnginePool, EngineStatus
+from loraplex.platform.inference.answer import Answer
+from loraplex.platform.inference.bodies import Model, ModelList
+from loraplex.platform.inference.body import decode_body
+from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest
+from loraplex.platform.inference.service import InferenceService
+from loraplex.platform.inference.streaming import (
+    ClientGoneError,
+    EventStream,
+    frames,
+    while_connected,
+)
+from loraplex.platform.inference.templates import Templates
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+# An error in front of the first token still gets its own HTTP status, unless it takes longer than this: then the
+# headers must go out so that pings can keep the connection alive.
+FIRST_NEWS_SECONDS = 10.0
+# Nobody reads it; it is for the access log (nginx's number for a client that closed the connection).
+CLIENT_CLOSED_REQUEST = 499
+
+
+def provide_inference(
+    request: Request[Any, Any, State],
+    catalog: NamedDependency[CatalogService],
+    engines: NamedDependency[EnginePool],
+) -> InferenceService:
+    """Dependency `inference`. Its templates belong to the app: they are compiled, and their process started, once."""
+    state = request.app.state
+    if "chat_templates" not in state:
+        state.chat_templates = Templates()
+    return InferenceService(catalog, engines, state.chat_templates)
+
+
+class InferenceController(Controller):
+    """Models, completions and chat."""
+
+    tags = ["inference"]  # noqa: RUF012 - the name and the type are Litestar's
+    dependencies = {"inference": Provide(provide_inference, sync_to_thread=False)}  # noqa: RUF012 - as above
+    request_max_body_size = MAX_BODY_BYTES
+
+    @get(["/v1/models", "/t/{tenant:str}/v1/models"])
+    async def list_models(
+        self, inference: NamedDependency[InferenceService], principal: NamedDependency[Principal]
+    ) -> ModelList:
+        """Base models, and the tenant's adapters and aliases."""
+        return ModelList(await inference.models(principal))
+
+    @get(["/v1/models/{model:path}", "/t/{tenant:str}/v1/models/{model:path}"])
+    async def get_model(
+        self,
+        model: FromPath[str],
+        inference: NamedDependency[InferenceService],
+        principal: NamedDependency[Principal],
+    ) -> Model:
+        """One model; its id may contain `/`, `:` and `@`."""
+        return await inference.model(principal, model.removeprefix("/"))
+
+    @post(["/v1/completions", "/t/{tenant:str}/v1/completions"], status_code=200)
+    async def complete(
+        self,
+        request: Request[Any, Any, State],
+        inference: NamedDependency[InferenceService],
+        principal: NamedDependency[Principal],
+    ) -> ASGIApp:
+        """Continue one or more prompts."""
+        body = decode_body(await request.body(), CompletionRequest)
+        return await _answer(request, inference.complete(principal, body), stream=bool(body.stream))
+
+    @post(["/v1/chat/completions", "/t/{tenant:str}/v1/chat/completions"], status_code=200)
+    async def chat(
+        self,
+        request: Request[Any, Any, State],
+        inference: NamedDependency[InferenceService],
+        principal: NamedDependency[Principal],
+    ) -> ASGIApp:
+        """Answer a conversation."""
+        body = decode_body(await request.body(), ChatRequest)
+        return await _answer(request, inference.chat(principal, body), stream=bool(body.stream))
+
+
+@get("/api/v1/engine", guards=[requires_operator], sync_to_thread=False)
+def engine_state(engines: NamedDependency[EnginePool]) -> dict[str, EngineStatus]:
+    """Live state of each engine by base model."""
+    return engines.stats()
+
+
+async def _answer(
+    request: Request[Any, Any, State], start: Awaitable[Answer], *, stream: bool
+) -> ASGIApp:
+    """Run to the first news or to the end, then answer; a client that leaves meanwhile stops the work."""
+    try:
+        answer = await while_connected(request, start)
+        generation = answer.generation
+        try:
+            if stream:
+                await while_connected(request, generation.arrived(FIRST_NEWS_SECONDS))
+                return EventStream(frames(generation, answer.writer), generation.close)
+            deltas = await while_connected(request, generation.collect())
+            return ASGIResponse(body=answer.writer.whole(deltas), media_type=MediaType.JSON)
+        except BaseException:
+            generation.close()
+            raise
+    except ClientGoneError:
+        return ASGIResponse(status_code=CLIENT_CLOSED_REQUEST)
+
+
+inference_routes: list[type[Controller] | HTTPRouteHandler] = [InferenceController, engine_state]

@@ -1,0 +1,104 @@
+"""Owns the event stream of an answer, and that the engine stops working when its reader has gone."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+from litestar import Request
+from litestar.datastructures import State
+from litestar.response.streaming import ASGIStreamingResponse
+from litestar.types import Receive, Scope, Send
+
+from loraplex.platform.engines.generation import Generation
+from loraplex.platform.error_responses import openai_body
+from loraplex.platform.errors import PlatformError
+from loraplex.platform.inference.answer import Writer
+
+# Proxies cut connections that are silent for long, often 30 or 60 seconds.
+PING_SECONDS = 15.0
+PING = b": ping\n\n"
+DONE = b"data: [DONE]\n\n"
+HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+T = TypeVar("T")
+
+
+class ClientGoneError(Exception):
+    """The client closed its connection before there was an answer."""
+
+
+class EventStream(ASGIStreamingResponse):
+    """Server-sent events that call `on_end` however they end.
+
+    Not left to the generator: one that was never started has no `finally`, and one cancelled while its consumer waits
+    in `send` runs it only when the garbage collector comes by.
+    """
+
+    __slots__ = ("_on_end",)
+
+    def __init__(self, frames: AsyncIterator[bytes], on_end: Callable[[], None]) -> None:
+        super().__init__(
+            iterator=frames, media_type="text/event-stream", headers=HEADERS, status_code=200
+        )
+        self._on_end = on_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._on_end()
+
+
+async def frames(
+    generation: Generation, writer: Writer, ping_seconds: float = PING_SECONDS
+) -> AsyncIterator[bytes]:
+    """The frames of an answer: one per engine step and choice, the usage if asked for, and the end mark. An error ends
+    the stream with its OpenAI body instead."""
+    opened: set[int] = set()
+    try:
+        while not generation.finished:
+            news = await generation.next(ping_seconds)
+            if not news:
+                yield PING
+            parts = []
+            for index, delta in news:
+                if index not in opened:
+                    opened.add(index)
+                    parts.append(writer.opening(index))
+                parts.append(writer.chunk(index, delta))
+            if data := b"".join(map(_frame, parts)):
+                yield data
+    except PlatformError as error:
+        yield _frame(msgspec.json.encode(openai_body(error)))
+        return
+    yield _frame(writer.closing()) + DONE
+
+
+async def while_connected(request: Request[Any, Any, State], work: Awaitable[T]) -> T:
+    """The result of `work`, which is cancelled when the client leaves. The body must have been read before.
+
+    Raises:
+        ClientGoneError: it left.
+    """
+    task = asyncio.ensure_future(work)
+    watch = asyncio.create_task(_gone(request.receive))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGoneError
+        return task.result()
+    finally:
+        watch.cancel()
+        task.cancel()
+        # Both are over when this returns, so nobody else waits on `receive`.
+        await asyncio.gather(task, watch, return_exceptions=True)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _frame(data: bytes | None) -> bytes:
+    return b"" if data is None else b"data: " + data + b"\n\n"

@@ -1,0 +1,150 @@
+"""Owns rendering the chat templates of tenants: in a process with bounded memory and time, because a template is a
+program, and Jinja's sandbox bounds neither."""
+
+import asyncio
+import json
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import OrderedDict
+
+from loraplex.platform.inference.chat_template import ChatTemplate, Json, TemplateError
+
+# Processor time of one rendering, so that a busy machine bans nobody; ordinary templates take microseconds.
+CPU_SECONDS = 1.0
+# The last resort, in real time.
+PATIENCE_SECONDS = 30.0
+MEMORY_BYTES = 512 * 1024 * 1024
+CACHED_TEMPLATES = 256
+MAX_TEXT_CHARACTERS = 8 * 1024 * 1024
+# A template that went over its limits is refused at once for this long, so that it cannot hold up the others again.
+BAN_SECONDS = 60.0
+
+_TOO_MUCH = "The chat template takes too much time or memory; simplify it."
+
+
+class TemplateProcess:
+    """A renderer started on first use and again after each template it had to be stopped for."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._banned: dict[str, float] = {}  # template → when it may try again
+
+    async def render(
+        self, source: str, messages: list[Json], bos_token: str, eos_token: str
+    ) -> str:
+        """The prompt text.
+
+        Raises:
+            TemplateError: the template is broken, refuses the messages, or takes too long or too much memory.
+        """
+        now = time.monotonic()
+        self._banned = {banned: until for banned, until in self._banned.items() if until > now}
+        if source in self._banned:
+            raise TemplateError(_TOO_MUCH)
+        order = {
+            "source": source,
+            "messages": messages,
+            "cpu_seconds": CPU_SECONDS,
+            "bos_token": bos_token,
+            "eos_token": eos_token,
+        }
+        line = json.dumps(order).encode() + b"\n"
+        # Shielded: an exchange that was begun is ended, or the next one would read its answer.
+        answer = await asyncio.shield(asyncio.ensure_future(self._take_turn(line)))
+        if answer is None:
+            self._banned[source] = now + BAN_SECONDS
+            raise TemplateError(_TOO_MUCH)
+        result: dict[str, str] = json.loads(answer)
+        if "error" in result:
+            raise TemplateError(result["error"])
+        return result["text"]
+
+    def close(self) -> None:
+        """Stop the process if it runs."""
+        self._stop()
+
+    def __del__(self) -> None:
+        self._stop()
+
+    async def _take_turn(self, line: bytes) -> bytes | None:
+        # One thread at most waits for the process; other uses of the thread pool go on.
+        async with self._lock:
+            return await asyncio.to_thread(self._exchange, line)
+
+    def _exchange(self, line: bytes) -> bytes | None:
+        if self._process is None:
+            self._process = _start()
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        timer = threading.Timer(PATIENCE_SECONDS, process.kill)
+        timer.start()
+        try:
+            process.stdin.write(line)
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except BrokenPipeError:
+            answer = b""
+        finally:
+            timer.cancel()
+        if not answer.endswith(b"\n"):
+            self._stop()
+            return None
+        return answer
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
+
+
+def _start() -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-P", "-m", __name__]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - fixed words only
+
+
+def main() -> None:
+    """Answer render orders, one line of JSON each, until standard input ends."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    # Its default action ends the process, in the midst of whatever it computes.
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    templates: OrderedDict[str, ChatTemplate] = OrderedDict()
+    for line in sys.stdin.buffer:
+        order = json.loads(line)
+        signal.setitimer(signal.ITIMER_PROF, order["cpu_seconds"])
+        answer = _answer(order, templates)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _answer(
+    order: dict[str, object], templates: "OrderedDict[str, ChatTemplate]"
+) -> dict[str, str]:
+    source, messages = order["source"], order["messages"]
+    assert isinstance(source, str)
+    assert isinstance(messages, list)
+    try:
+        if source not in templates:
+            templates[source] = ChatTemplate(source)
+            while len(templates) > CACHED_TEMPLATES:
+                templates.popitem(last=False)
+        templates.move_to_end(source)
+        text = templates[source].render(
+            messages, bos_token=str(order["bos_token"]), eos_token=str(order["eos_token"])
+        )
+    except TemplateError as error:
+        return {"error": str(error)[:1000]}
+    if len(text) > MAX_TEXT_CHARACTERS:
+        return {"error": "The chat template made a text that is too long."}
+    return {"text": text}
+
+
+if __name__ == "__main__":
+    main()

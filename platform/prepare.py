@@ -1,0 +1,41 @@
+"""Owns what happens once before a service starts, in a short-lived process of its own: the database is brought to the
+schema of this release, and the first start makes the operator's key. Takes `Settings.to_json` on standard input."""
+
+import asyncio
+import sys
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from loraplex.platform.auth.service import ensure_operator_key
+from loraplex.platform.db.database import open_database
+from loraplex.platform.db.migrate import upgrade
+from loraplex.platform.settings import Settings, SettingsError
+
+
+def main() -> int:
+    """Prepare; 0 when the service can start."""
+    settings = Settings.from_json(sys.stdin.read())
+    try:
+        key = asyncio.run(_prepare(settings))
+    except SettingsError as error:
+        print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - it belongs to the command line of `serve`
+        return 2
+    except (SQLAlchemyError, OSError) as error:
+        print(f"Error: the database cannot be used: {error}", file=sys.stderr)  # noqa: T201 - as above
+        return 2
+    if key is not None:
+        print(f"The operator's key, shown this once: {key}", flush=True)  # noqa: T201 - as above
+    return 0
+
+
+async def _prepare(settings: Settings) -> str | None:
+    database = open_database(settings)
+    try:
+        await upgrade(database)
+        return await ensure_operator_key(database, settings.bootstrap_key)
+    finally:
+        await database.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Owns the routes of tenants and their keys."""
+
+from typing import Annotated
+
+from litestar import Controller, delete, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+
+from loraplex.platform.auth.guards import requires_operator, requires_tenant_admin
+from loraplex.platform.auth.principal import DEFAULT_SCOPES, Principal
+from loraplex.platform.auth.service import KeyService
+from loraplex.platform.tenants.schemas import (
+    KeyCreate,
+    KeyList,
+    KeyOut,
+    TenantCreate,
+    TenantList,
+    TenantOut,
+)
+from loraplex.platform.tenants.service import TenantService
+
+Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
+
+
+class TenantController(Controller):
+    """Operators make tenants."""
+
+    path = "/api/v1/tenants"
+    tags = ("tenants",)
+    guards = (requires_operator,)
+
+    @post(operation_id="CreateTenant")
+    async def create(
+        self,
+        data: JSONBody[TenantCreate],
+        principal: NamedDependency[Principal],
+        tenants: NamedDependency[TenantService],
+    ) -> TenantOut:
+        """Make a tenant."""
+        return TenantOut.of(await tenants.create(principal, data.name))
+
+    @get(operation_id="ListTenants")
+    async def list_tenants(
+        self,
+        tenants: NamedDependency[TenantService],
+        after: FromQuery[str] = "",
+        limit: Limit = 100,
+    ) -> TenantList:
+        """Tenants by name."""
+        rows = await tenants.list(after, limit)
+        following = rows[-1].name if len(rows) == limit else None
+        return TenantList([TenantOut.of(row) for row in rows], following)
+
+
+class KeyController(Controller):
+    """Operators and a tenant's admins make and revoke its keys."""
+
+    path = "/api/v1/tenants/{tenant:str}/keys"
+    tags = ("keys",)
+    guards = (requires_tenant_admin,)
+
+    @post(operation_id="CreateKey")
+    async def create(
+        self,
+        tenant: FromPath[str],
+        data: JSONBody[KeyCreate],
+        principal: NamedDependency[Principal],
+        tenants: NamedDependency[TenantService],
+        keys: NamedDependency[KeyService],
+    ) -> KeyOut:
+        """Make a key. Its secret is in this answer and nowhere else."""
+        owner = await tenants.get(tenant)
+        scopes = DEFAULT_SCOPES if data.scopes is None else frozenset(data.scopes)
+        key, token = await keys.create(principal, owner.id, data.name, scopes)
+        return KeyOut.of(key, owner.name, token)
+
+    @get(operation_id="ListKeys")
+    async def list_keys(
+        self,
+        tenant: FromPath[str],
+        tenants: NamedDependency[TenantService],
+        keys: NamedDependency[KeyService],
+    ) -> KeyList:
+        """Every key of the tenant, revoked ones included."""
+        owner = await tenants.get(tenant)
+        return KeyList([KeyOut.of(key, owner.name) for key in await keys.list(owner.id)])
+
+    @get("/{key_id:str}", operation_id="GetKey")
+    async def get_key(
+        self,
+        tenant: FromPath[str],
+        key_id: FromPath[str],
+        tenants: NamedDependency[TenantService],
+        keys: NamedDependency[KeyService],
+    ) -> KeyOut:
+        """One key."""
+        owner = await tenants.get(tenant)
+        return KeyOut.of(await keys.get(owner.id, key_id), owner.name)
+
+    @delete("/{key_id:str}", operation_id="RevokeKey")
+    async def revoke(
+        self,
+        tenant: FromPath[str],
+        key_id: FromPath[str],
+        principal: NamedDependency[Principal],
+        tenants: NamedDependency[TenantService],
+        keys: NamedDependency[KeyService],
+    ) -> None:
+        """End a key: at once here, within five seconds everywhere."""
+        owner = await tenants.get(tenant)
+        await keys.revoke(principal, owner.id, key_id)

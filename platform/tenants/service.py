@@ -1,0 +1,55 @@
+"""Owns tenants in the database."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from loraplex.platform.auth.principal import Principal
+from loraplex.platform.db.audit import record
+from loraplex.platform.db.database import Database
+from loraplex.platform.db.models import Tenant
+from loraplex.platform.errors import ConflictError, NotFoundError
+
+
+class TenantService:
+    """What operators do with tenants."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, actor: Principal, name: str) -> Tenant:
+        """A new tenant.
+
+        Raises:
+            ConflictError: the name is taken.
+        """
+        tenant = Tenant(name=name)
+        try:
+            async with self._database.main.writing() as session:
+                session.add(tenant)
+                await session.flush()
+                record(session, actor, "tenant.create", name, tenant.id)
+        except IntegrityError as error:
+            raise ConflictError(
+                f"The tenant {name!r} exists already; choose another name.", param="name"
+            ) from error
+        return tenant
+
+    async def list(self, after: str, limit: int) -> Sequence[Tenant]:
+        """Tenants by name, those after `after`."""
+        query = select(Tenant).where(Tenant.name > after).order_by(Tenant.name).limit(limit)
+        async with self._database.main.reading() as session:
+            return (await session.scalars(query)).all()
+
+    async def get(self, name: str) -> Tenant:
+        """A tenant by name.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        async with self._database.main.reading() as session:
+            tenant = await session.scalar(select(Tenant).where(Tenant.name == name))
+        if tenant is None:
+            raise NotFoundError(f"There is no tenant {name[:63]!r}.")
+        return tenant

@@ -1,0 +1,175 @@
+"""Processes that die: engines, API workers, the parent. And an orderly stop, and starts that cannot succeed."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil  # type: ignore[import-untyped]  # ships no types
+import pytest
+
+from support.serve import Serve, Tenant
+
+pytestmark = pytest.mark.e2e
+
+ENGINE = "loraplex.platform.engines.worker"
+API = "loraplex.platform.api_worker"
+ENDLESS = {"prompt": "Hello", "max_tokens": 16000, "ignore_eos": True}
+
+
+@pytest.fixture(scope="module")
+def own(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """A server of this file alone, because its processes are killed; two API workers."""
+    with Serve(model, tmp_path_factory.mktemp("own"), "--api-workers", "2") as serve:
+        yield serve
+
+
+@pytest.fixture(scope="module")
+def tenant(own: Serve, adapters: list[Path]) -> Tenant:
+    tenant = own.tenant("acme")
+    assert tenant.push("one", adapters[1]).status_code == 201
+    return tenant
+
+
+def test_an_engine_killed_in_mid_stream(own: Serve, tenant: Tenant) -> None:
+    before = tenant.complete(model="one", prompt="Hello", temperature=0, max_tokens=8).json()
+    killed_at = 0.0
+    frames: list[str] = []
+    body = {"model": "one", **ENDLESS, "stream": True}
+    with tenant.http.stream("POST", "/v1/completions", json=body) as answer:
+        assert answer.status_code == 200
+        for line in answer.iter_lines():
+            if line:
+                frames.append(line)
+            if len(frames) == 3 and not killed_at:
+                own.child(ENGINE).kill()
+                killed_at = time.monotonic()
+    assert time.monotonic() - killed_at < 2
+    error = json.loads(frames[-1].removeprefix("data: "))["error"]
+    assert error == {
+        "message": "The engine of 'org/tiny' stopped while working on this request.",
+        "type": "server_error",
+        "param": None,
+        "code": "engine_unavailable",
+    }
+    # The next request waits for the new engine instead of failing, and gets the same answer as before.
+    after = tenant.complete(model="one", prompt="Hello", temperature=0, max_tokens=8)
+    assert after.status_code == 200
+    assert after.json()["choices"] == before["choices"]
+    assert "ended with signal 9; starting it again" in own.output()
+
+
+def test_a_request_without_a_stream_survives_the_engine(own: Serve, tenant: Tenant) -> None:
+    own.wait(own.is_idle, 20)
+    answers: list[httpx.Response] = []
+    body = {"prompt": "Hello", "temperature": 0, "max_tokens": 1500, "ignore_eos": True}
+    thread = threading.Thread(target=lambda: answers.append(tenant.complete(**body)))
+    thread.start()
+    own.wait(lambda: own.counter("running") == 1, 10)
+    own.child(ENGINE).kill()
+    thread.join()
+    assert answers[0].status_code == 200
+    assert answers[0].json()["usage"]["completion_tokens"] == 1500
+    assert answers[0].json()["choices"] == tenant.complete(**body).json()["choices"]
+
+
+def test_an_api_worker_that_dies_takes_only_its_own_requests(own: Serve, tenant: Tenant) -> None:
+    with pytest.raises(httpx.TransportError):
+        stream_until_workers_die(own, tenant)
+    assert tenant.complete(prompt="Hello", max_tokens=2).status_code == 200
+    own.wait(own.is_idle, 10)  # the engine noticed that nobody reads
+
+
+def stream_until_workers_die(own: Serve, tenant: Tenant) -> None:
+    body = {"model": tenant.base, **ENDLESS, "stream": True}
+    with tenant.http.stream("POST", "/v1/completions", json=body) as answer:
+        for number, _ in enumerate(answer.iter_lines()):
+            if number == 3:
+                for worker in psutil.Process(own.process.pid).children():
+                    if API in worker.cmdline():
+                        worker.kill()
+
+
+async def test_sigterm_lets_requests_in_flight_end(model: Path, tmp_path: Path) -> None:
+    with Serve(model, tmp_path) as serve:
+        tenant = serve.tenant("acme")
+        body = {
+            "model": serve.base,
+            "prompt": "Hello",
+            "max_tokens": 600,
+            "ignore_eos": True,
+            "stream": True,
+        }
+        headers = {"authorization": f"Bearer {tenant.key}"}
+        lines = []
+        async with (
+            httpx.AsyncClient(timeout=60, trust_env=False) as client,
+            client.stream(
+                "POST", f"{serve.url}/v1/completions", json=body, headers=headers
+            ) as answer,
+        ):
+            async for line in answer.aiter_lines():
+                lines.append(line)
+                if len(lines) == 3:
+                    serve.process.send_signal(signal.SIGTERM)
+        assert [line for line in lines if line][-1] == "data: [DONE]"
+        assert await asyncio.to_thread(serve.process.wait, 30) == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (None, "config.json cannot be read: No such file or directory."),
+        ("{", "config.json is not JSON"),
+        ('{"model_type": "bert"}', "model_type 'bert' is not supported"),
+    ],
+)
+def test_a_bad_model_directory_ends_the_start_with_a_sentence(
+    tmp_path: Path, config: str | None, sentence: str
+) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    done = run_serve("--model", str(tmp_path), "--data-dir", str(tmp_path / "data"))
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_weights_end_the_start_with_a_sentence(model: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_bytes((model / name).read_bytes())
+    done = run_serve("--model", str(tmp_path), "--data-dir", str(tmp_path / "data"), "--port", "0")
+    assert done.returncode == 1
+    assert "Error: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "safetensors" in done.stderr
+
+
+def test_a_port_in_use_ends_the_start_with_a_sentence(
+    own: Serve, model: Path, tmp_path: Path
+) -> None:
+    port = own.url.rsplit(":", 1)[1]
+    done = run_serve("--model", str(model), "--data-dir", str(tmp_path), "--port", port)
+    assert done.returncode == 1
+    assert f"Error: Cannot listen on 127.0.0.1 port {port}" in done.stderr
+
+
+def test_nothing_outlives_a_killed_parent(own: Serve) -> None:
+    """The last test with this server."""
+    children = psutil.Process(own.process.pid).children(recursive=True)
+    assert len(children) == 3
+    own.process.kill()
+    own.process.wait()
+    _, alive = psutil.wait_procs(children, timeout=15)
+    assert alive == []
+
+
+def run_serve(*options: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "loraplex", "serve", "--device", "cpu", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)

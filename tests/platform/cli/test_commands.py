@@ -1,0 +1,188 @@
+"""Client commands against a real server: what they do, print and return."""
+
+import hashlib
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from loraplex.platform.cli.main import main
+from loraplex.platform.settings import ServedModel, Settings
+from support.api_server import Server, api_server
+from support.services import OPERATOR, adapter_files, bearer
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Runs commands against a server with a key."""
+
+    url: str
+    key: str
+
+    def __call__(self, *words: str | Path) -> Result:
+        environment = {"LORAPLEX_URL": self.url, "LORAPLEX_API_KEY": self.key}
+        return CliRunner().invoke(main, [str(word) for word in words], env=environment)
+
+
+@pytest.fixture(scope="module")
+def server(base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
+    data_dir = tmp_path_factory.mktemp("server")
+    with api_server(Settings(data_dir=data_dir, models=(ServedModel(base_dir, "tiny"),))) as server:
+        yield server
+
+
+@pytest.fixture
+def operator(server: Server) -> Run:
+    """Run a command as operator."""
+    return Run(server.url, OPERATOR)
+
+
+@pytest.fixture
+def tenant(server: Server, operator: Run, request: pytest.FixtureRequest) -> Run:
+    """Run a command as a tenant of the test's own."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:60].strip("-")
+    assert operator("tenant", "create", name).exit_code == 0
+    made = operator("key", "create", name)
+    return Run(server.url, made.stdout.strip())
+
+
+def test_tenants_and_keys(server: Server, operator: Run) -> None:
+    assert "Made the tenant acme" in operator("tenant", "create", "acme").stdout
+    made = operator("key", "create", "acme", "--name", "ci", "--scope", "inference")
+    token = made.stdout.strip()
+    assert token.startswith("lpx_live_")
+    assert "cannot be shown again" in made.stderr
+    listed = json.loads(operator("key", "list", "acme", "--json").stdout)
+    assert [(k["name"], k["scopes"]) for k in listed] == [("ci", ["inference"])]
+    assert "acme" in operator("tenant", "list").stdout
+    assert "inference" in operator("key", "list", "acme").stdout
+    assert httpx.get(f"{server.url}/v1/models", headers=bearer(token)).status_code == 200
+    assert operator("key", "revoke", "acme", listed[0]["id"]).exit_code == 0
+    assert httpx.get(f"{server.url}/v1/models", headers=bearer(token)).status_code == 401
+
+
+def test_the_life_of_an_adapter(tenant: Run, adapter_dir: Path, other_adapter_dir: Path) -> None:
+    first = tenant("adapter", "push", adapter_dir, "--name", "a", "--alias", "prod")
+    assert first.exit_code == 0, first.output
+    assert first.stdout == "a@1 is ready (rank 8), named a@prod.\n"
+    pushed = tenant("adapter", "push", other_adapter_dir, "--name", "a", "--json")
+    assert json.loads(pushed.stdout)["version"] == 2
+    assert tenant("adapter", "promote", "a").stdout == "a@prod names version 2.\n"
+    assert tenant("adapter", "rollback", "a").stdout == "a@prod names version 1.\n"
+    assert tenant("adapter", "promote", "a@2", "--alias", "canary").exit_code == 0
+    shown = tenant("adapter", "show", "a").stdout
+    assert "canary → 2, prod → 1" in shown
+    assert "prod → 1" in tenant("adapter", "list").stdout
+    assert json.loads(tenant("adapter", "show", "a", "--json").stdout)["name"] == "a"
+    refused = tenant("adapter", "delete", "a@1", "--yes")
+    assert refused.exit_code == 1
+    assert "The alias 'prod' names a@1" in refused.stderr
+    assert tenant("adapter", "delete", "a").stdout == "Deleted a.\n"
+    assert json.loads(tenant("adapter", "list", "--json").stdout) == []
+
+
+def test_a_refused_adapter_is_one_sentence(tenant: Run, adapter_dir: Path, tmp_path: Path) -> None:
+    files = adapter_files(adapter_dir)
+    config = {**json.loads(files["config"]), "use_dora": True}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    (tmp_path / "adapter_model.safetensors").write_bytes(files["weights"])
+    result = tenant("adapter", "push", tmp_path, "--name", "a")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: use_dora asks for DoRA")
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("adapter", "show", "none"), "There is no adapter 'none'."),
+        (("adapter", "promote", "none"), "There is no adapter 'none'."),
+        (("adapter", "rollback", "none"), "There is no adapter 'none'."),
+        (("adapter", "delete", "none@x"), "write NAME or NAME@N"),
+        (("tenant", "list"), "This needs an operator's key."),
+        (("key", "create", "other"), "There is no tenant 'other'."),
+    ],
+)
+def test_refusals_are_one_sentence(tenant: Run, words: tuple[str, ...], sentence: str) -> None:
+    result = tenant(*words)
+    assert result.exit_code == 1
+    assert sentence in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_directory_without_an_adapter(tenant: Run, tmp_path: Path) -> None:
+    result = tenant("adapter", "push", tmp_path, "--name", "a")
+    assert result.exit_code == 1
+    assert "adapter_config.json is missing" in result.stderr
+
+
+def test_no_key_no_server_no_url() -> None:
+    result = CliRunner().invoke(main, ["tenant", "list"], env={"LORAPLEX_API_KEY": ""})
+    assert (result.exit_code, "Set LORAPLEX_API_KEY" in result.stderr) == (1, True)
+    for url in ("http://127.0.0.1:1", "http://[", "nonsense"):
+        result = Run(url, "x")("tenant", "list")
+        assert result.exit_code == 1
+        assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+
+
+def test_a_wrong_key(server: Server) -> None:
+    result = Run(server.url, "wrong")("tenant", "list")
+    assert (result.exit_code, "This API key is not valid" in result.stderr) == (1, True)
+
+
+def test_upgrading_a_database(tmp_path: Path) -> None:
+    for _ in range(2):
+        result = CliRunner().invoke(main, ["db", "upgrade", "--data-dir", str(tmp_path / "d")])
+        assert result.exit_code == 0, result.output
+    assert sorted(f.name for f in (tmp_path / "d").iterdir()) == ["loraplex.db", "weights.db"]
+    wrong = CliRunner().invoke(main, ["db", "upgrade", "--database-url", "mysql://h/d"])
+    assert (wrong.exit_code, "--database-url" in wrong.stderr) == (1, True)
+
+
+def test_client_commands_start_without_the_server(tmp_path: Path) -> None:
+    code = (
+        "import sys, loraplex.platform.cli.main as m, loraplex.platform.cli.adapters;"
+        "print([n for n in ('torch', 'litestar', 'sqlalchemy', 'transformers') if n in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_a_broken_connection_can_be_resumed(server: Server, tenant: Run, adapter_dir: Path) -> None:
+    # Over a plain socket, so that it breaks in the middle of a body.
+    key, files = tenant.key, adapter_files(adapter_dir)
+    weights = files["weights"]
+    announcement = {
+        "name": "a",
+        "size": len(weights),
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "config": files["config"].decode(),
+    }
+    with httpx.Client(base_url=server.url, headers=bearer(key)) as client:
+        upload = client.post("/api/v1/uploads", json=announcement).json()["id"]
+        path = f"/api/v1/uploads/{upload}"
+        port = int(server.url.rsplit(":", 1)[1])
+        for sent in (3000, 5000):
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                head = (
+                    f"PUT {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
+                    f"content-range: bytes 0-{len(weights) - 1}/{len(weights)}\r\n"
+                    f"content-length: {len(weights)}\r\n\r\n"
+                )
+                connection.sendall(head.encode() + weights[:sent])
+        received = client.get(path).json()["received"]
+        assert received in (0, 3000, 5000)
+        headers = {"content-range": f"bytes {received}-{len(weights) - 1}/{len(weights)}"}
+        answer = client.put(path, content=weights[received:], headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert client.post(f"{path}/complete").status_code == 201

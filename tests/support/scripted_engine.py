@@ -1,0 +1,153 @@
+"""Owns an engine that does what a test says, behind the real loop of the engine process: for what a real engine cannot
+be made to do, such as fail in the middle of a step."""
+
+import asyncio
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import zmq
+
+from loraplex.engine.request import FinishReason, InvalidRequestError, Output, Request
+from loraplex.engine.sampling_params import SamplingParams
+from loraplex.platform.engines.generation import Generation, Job
+from loraplex.platform.engines.loop import EngineLoop, listen
+from loraplex.platform.engines.messages import AdapterFile
+from loraplex.platform.engines.pulse import Pulse
+
+# Prompts that mean something; every other one is answered with the letters a, b, c, ...
+REFUSED = 666
+CRASHES = 13
+FAILS = 17
+
+
+class ScriptedEngine:
+    """Gives each request one letter per step; steps while `go` is set, each at least `step_seconds` long."""
+
+    def __init__(self, step_seconds: float = 0.0) -> None:
+        self.go = threading.Event()
+        self.go.set()
+        self.seen: Counter[tuple[int, ...]] = Counter()
+        self.aborted: list[str] = []
+        self.running: dict[str, tuple[Request, int]] = {}
+        self._step_seconds = step_seconds
+
+    def add(self, request: Request) -> None:
+        if request.prompt_ids[0] == REFUSED:
+            raise InvalidRequestError("No.", "prompt", "refused")
+        self.seen[request.prompt_ids] += 1
+        self.running[request.request_id] = (request, 0)
+
+    def abort(self, request_id: str) -> None:
+        if self.running.pop(request_id, None) is not None:
+            self.aborted.append(request_id)
+
+    def has_work(self) -> bool:
+        return bool(self.running) and self.go.is_set()
+
+    def step(self) -> list[Output]:
+        time.sleep(self._step_seconds)
+        outputs = []
+        for request_id, (request, done) in list(self.running.items()):
+            kind = request.prompt_ids[0]
+            if kind == CRASHES and done >= 1:
+                raise RuntimeError("scripted crash")
+            outputs.append(
+                self._advance(request_id, request, done + 1, fail=kind == FAILS and done >= 1)
+            )
+        return outputs
+
+    def _advance(self, request_id: str, request: Request, done: int, *, fail: bool) -> Output:
+        limit = request.params.max_tokens or 16
+        reason = FinishReason.ERROR if fail else FinishReason.LENGTH if done >= limit else None
+        if reason is None:
+            self.running[request_id] = (request, done)
+        else:
+            del self.running[request_id]
+        return Output(
+            request_id=request_id,
+            token_ids=(done,),
+            text=chr(ord("a") + (done - 1) % 26),
+            logprobs=None,
+            finish_reason=reason,
+            error="Scripted failure." if fail else None,
+            prompt_tokens=len(request.prompt_ids),
+            cached_tokens=0,
+            output_tokens=done,
+        )
+
+
+class Adapters:
+    """Handles without weights."""
+
+    def __init__(self) -> None:
+        self.purged: list[str] = []
+
+    def handle(self, adapter: AdapterFile) -> int:
+        return 0
+
+    def purge(self, identity: str) -> None:
+        self.purged.append(identity)
+
+
+class EngineThread:
+    """One life of an engine process, without the process."""
+
+    def __init__(self, endpoint: str, step_seconds: float = 0.0) -> None:
+        self.engine = ScriptedEngine(step_seconds)
+        self.adapters = Adapters()
+        self.error: Exception | None = None
+        self._context = zmq.Context()
+        socket = listen(self._context, endpoint)
+        epoch = secrets.token_hex(4)
+        self._pulse = Pulse(self._context, endpoint, epoch, stall_seconds=60)
+        self._pulse.start()
+        self.loop = EngineLoop(
+            self.engine, self.adapters, socket, self._pulse, epoch, lambda: {"steps": 1.0}
+        )
+        self._socket = socket
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        self._pulse.ready(max_model_len=1000)
+
+    def stop(self) -> None:
+        """End this life; what was in flight is lost."""
+        if self._thread.is_alive():
+            self.loop.stop()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self.loop.run()
+        except RuntimeError as error:
+            self.error = error
+        finally:
+            self._pulse.close()
+            self._socket.close(linger=200)
+            self._context.term()
+
+
+Start = Callable[..., EngineThread]
+
+
+def job(*prompt: int, tokens: int = 5) -> Job:
+    """A job for the scripted engine; its first token decides what happens."""
+    return Job(prompt or (1, 2), SamplingParams(max_tokens=tokens))
+
+
+async def read(generation: Generation) -> list[str]:
+    """Read to the end; the texts by job."""
+    texts = [""] * len(generation.slots)
+    while not generation.finished:
+        for index, delta in await generation.next():
+            texts[index] += delta.text
+    return texts
+
+
+async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait for something that another thread does."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - threads set no asyncio events
+            await asyncio.sleep(0.01)
