@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	PYTHON="$(PYTHON)" VENV="$(VENV)" bash .ci/install
 	touch $(STAMP)
 
-demo: $(STAMP) ## Train four adapters, serve them, show the answers, leave the server running
+demo: $(STAMP) ## Train six adapters, serve them, show the answers, leave the server running
 	$(BIN)/loraplex demo
 
 test: $(STAMP) check types layers pytest ## Everything CI runs

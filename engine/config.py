@@ -54,9 +54,10 @@ class EngineConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InvalidConfigError(f"{name} must be at least 1, not {value}.")
-        for name in ("gpu_memory_utilization", "adapter_memory_fraction"):
-            if not 0 < getattr(self, name) < 1:
-                raise InvalidConfigError(f"{name} must lie between 0 and 1.")
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise InvalidConfigError("gpu_memory_utilization must be above 0 and at most 1.")
+        if not 0 < self.adapter_memory_fraction < 1:
+            raise InvalidConfigError("adapter_memory_fraction must lie between 0 and 1.")
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise InvalidConfigError(
                 "max_num_batched_tokens must be at least max_num_seqs, so that every sequence can take a step."

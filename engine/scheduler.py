@@ -1,5 +1,6 @@
 """Owns the decision which sequences take part in the next step, and with how many tokens."""
 
+import bisect
 from typing import NamedTuple
 
 from loraplex.engine.block_manager import BlockManager
@@ -53,8 +54,7 @@ class Scheduler:
         """Queue a sequence; its adapter starts loading at once."""
         if sequence.request.adapter is not None:
             self._adapters.prefetch(sequence.request.adapter)
-        self.waiting.append(sequence)
-        self.waiting.sort(key=lambda s: s.order)
+        self._enqueue(sequence)
 
     def schedule(self) -> Schedule:
         """Choose the next step; on return every chosen sequence holds the blocks and the adapter it needs."""
@@ -70,6 +70,9 @@ class Scheduler:
             return
         del self.running[sequence]
         self._give_back(sequence)
+
+    def _enqueue(self, sequence: Sequence) -> None:
+        bisect.insort(self.waiting, sequence, key=lambda s: s.order)
 
     def _schedule_running(self) -> list[Scheduled]:
         batch: list[Scheduled] = []
@@ -99,8 +102,7 @@ class Scheduler:
         del self.running[sequence]
         self._give_back(sequence)
         self.num_preemptions += 1
-        self.waiting.append(sequence)
-        self.waiting.sort(key=lambda s: s.order)
+        self._enqueue(sequence)
 
     def _admit(self, budget: int) -> tuple[list[Scheduled], list[tuple[Sequence, str]]]:
         admitted: list[Scheduled] = []

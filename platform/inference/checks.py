@@ -59,11 +59,12 @@ def check_chat(request: ChatRequest) -> None:
 def _check_message(message: Message, path: str) -> None:
     if _value(message.audio) is not None:
         raise _refused(f"{path}.audio", f"{path}.audio is not supported.")
+    if message.function_call is not None:
+        where = f"{path}.function_call"
+        raise _refused(where, f"{where} is not supported; send tool_calls instead.")
     if message.content is None and message.role != "assistant":
         raise _refused(f"{path}.content", f"{path}.content is missing.")
-    if message.content is None and not (
-        message.tool_calls or message.function_call or message.refusal
-    ):
+    if message.content is None and not (message.tool_calls or message.refusal):
         raise _refused(f"{path}.content", f"{path}.content is missing.")
     if message.role == "tool" and message.tool_call_id is None:
         raise _refused(f"{path}.tool_call_id", f"{path}.tool_call_id is missing.")
@@ -100,7 +101,8 @@ def _text(raw: msgspec.Raw) -> str | None:
 
 def _refuse_set(*fields: tuple[str, object]) -> None:
     for name, value in fields:
-        if value:
+        # An empty list or false asks for nothing; an empty object switches a feature on.
+        if value is not None and value is not False and value != []:
             raise _refused(name, f"{name} is not supported yet; leave it out.")
 
 

@@ -143,6 +143,7 @@ def test_documented_fields_at_harmless_values_are_taken(fields: dict[str, object
         ("audio", {"voice": "x"}),
         ("prediction", {"type": "content"}),
         ("web_search_options", {"x": 1}),
+        ("web_search_options", {}),
         ("functions", [{"name": "f"}]),
         ("function_call", {"name": "f"}),
         ("tool_choice", {"type": "function"}),
@@ -160,3 +161,10 @@ def test_and_refused_by_name_at_others(field: str, value: object) -> None:
 def test_best_of_may_say_what_n_says() -> None:
     check_completion(completion(n=3, best_of=3))
     check_completion(completion(best_of=1))
+
+
+def test_a_function_call_in_a_message_is_refused_and_not_dropped() -> None:
+    message = {"role": "assistant", "content": "x", "function_call": {"name": "f", "arguments": ""}}
+    with pytest.raises(BadRequestError) as error:
+        check_chat(chat(messages=[message]))
+    assert error.value.param == "messages[0].function_call"
