@@ -35,10 +35,14 @@ class FilesUsage(NamedTuple):
 
 
 class WeightFiles(Protocol):
-    """Weights files on the local disk, brought there when needed."""
+    """Weights files on the local disk, brought there when needed.
 
-    def open(self, digest: str, size: int, *, fresh: bool = False) -> BufferedIOBase:
-        """Open a file for one reader, who compares its digest; `fresh` says that the last reading did not match.
+    An entry belongs to one adapter of one owner: equal files of two owners are two entries, so that neither finds the
+    other's already there, and deleting one deletes it.
+    """
+
+    def open(self, entry: str, digest: str, size: int, *, fresh: bool = False) -> BufferedIOBase:
+        """Open an entry's file for one reader, who compares its digest; `fresh`: the last reading did not match.
 
         Raises:
             BlobUnavailableError: it cannot be had; the message is fit for its owner.
@@ -46,8 +50,8 @@ class WeightFiles(Protocol):
         """
         ...
 
-    def discard(self, digest: str) -> None:
-        """Remove what is kept of a file; open readers keep theirs."""
+    def discard(self, entry: str) -> None:
+        """Remove what is kept of an entry; open readers keep theirs."""
         ...
 
     def usage(self) -> FilesUsage:
@@ -76,7 +80,7 @@ class FileBlobs:
         with self._open(digest) as file:
             return file.seek(0, 2)
 
-    def open(self, digest: str, size: int, *, fresh: bool = False) -> BufferedReader:
+    def open(self, entry: str, digest: str, size: int, *, fresh: bool = False) -> BufferedReader:
         """See `WeightFiles.open`."""
         if fresh:
             raise BlobUnavailableError(
@@ -84,7 +88,7 @@ class FileBlobs:
             )
         return self._open(digest)
 
-    def discard(self, digest: str) -> None:
+    def discard(self, entry: str) -> None:
         """Nothing is kept here: the file is its owner's."""
 
     def usage(self) -> FilesUsage:

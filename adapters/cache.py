@@ -1,6 +1,7 @@
 """Owns bringing adapters to the host for the engine: the host tier (adapters in kernel layout) above the disk tier,
 filled by loader threads off the step loop."""
 
+import hashlib
 import logging
 import threading
 import time
@@ -108,7 +109,7 @@ class AdapterCache:
                 raise ValueError(f"handle {handle} is taken by another adapter.")
 
     def forget(self, handle: int) -> None:
-        """Remove an adapter from host and disk (where no other handle has the same bytes); a pending request fails."""
+        """Remove an adapter from host and disk; a pending request fails."""
         with self._changed:
             ref = self._refs.pop(handle, None)
             if ref is None:
@@ -118,6 +119,10 @@ class AdapterCache:
                 self._results = [result for result in self._results if result.handle != handle]
                 self._deliver({handle}, None, _REMOVED)
             self._purge(ref)
+
+    def forget_file(self, identity: str) -> None:
+        """Remove the disk file of an adapter that no handle stands for: one an earlier process has brought there."""
+        self._remover.submit(self._discard, identity)
 
     def request(self, handle: int) -> None:
         """See `AdapterSource.request`."""
@@ -205,33 +210,38 @@ class AdapterCache:
             return self._pack(ref, fresh=True)
 
     def _pack(self, ref: AdapterRef, fresh: bool) -> LoRAWeights:
-        with self._files.open(ref.weights_sha256, ref.size, fresh=fresh) as file:
+        entry = disk_entry(ref.identity)
+        with self._files.open(entry, ref.weights_sha256, ref.size, fresh=fresh) as file:
             return pack(
                 file, ref.config, ref.weights_sha256, self._modules, self._dtype, pin=self._pin
             )
 
     def _purge(self, ref: AdapterRef) -> None:
         """Drop what no registered handle needs: the host entry at once, the file soon."""
-        if all(other.identity != ref.identity for other in self._refs.values()):
+        if not self._in_use(ref.identity):
             self._host.drop(ref.identity)
-        if not self._in_use(ref.weights_sha256):
-            self._remover.submit(self._discard, ref.weights_sha256)
+            self._remover.submit(self._discard, ref.identity)
 
-    def _in_use(self, digest: str) -> bool:
-        return any(ref.weights_sha256 == digest for ref in self._refs.values())
+    def _in_use(self, identity: str) -> bool:
+        return any(ref.identity == identity for ref in self._refs.values())
 
-    def _discard(self, digest: str) -> None:
+    def _discard(self, identity: str) -> None:
         with self._changed:
-            if self._in_use(digest):
+            if self._in_use(identity):
                 return
         try:
-            self._files.discard(digest)
+            self._files.discard(disk_entry(identity))
         except OSError:
-            logging.getLogger(__name__).exception("removing weights %s failed", digest)
+            logging.getLogger(__name__).exception("removing weights of %s failed", identity)
 
     def _deliver(self, handles: set[int], weights: LoRAWeights | None, error: str | None) -> None:
         self._results += [LoadResult(handle, weights, error) for handle in sorted(handles)]
         self._changed.notify_all()
+
+
+def disk_entry(identity: str) -> str:
+    """The name of an adapter's file in the disk tier."""
+    return hashlib.sha256(identity.encode()).hexdigest()
 
 
 class _HostTier:

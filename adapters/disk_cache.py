@@ -1,4 +1,4 @@
-"""Owns the disk tier: weights files named by their digest, least recently used out first. Files appear whole or not at
+"""Owns the disk tier: weights files, one per adapter, least recently used out first. Files appear whole or not at
 all (temporary name, fsync, rename), and a crash leaves nothing that the next start does not remove."""
 
 import fcntl
@@ -36,55 +36,55 @@ class DiskCache:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
-        self._busy: set[str] = set()  # digests some thread opens, fetches or removes
+        self._busy: set[str] = set()  # entries some thread opens, fetches or removes
         self._sizes: OrderedDict[str, int] = OrderedDict()
         directory.mkdir(parents=True, exist_ok=True)
         self._remove_leftovers()
         self._find_files()
 
-    def open(self, digest: str, size: int, *, fresh: bool = False) -> BufferedReader:
-        """See `WeightFiles.open`; one fetch at a time per digest, the others wait for it."""
-        with self._alone(digest):
-            if not fresh and (file := self._open_kept(digest, size)):
+    def open(self, entry: str, digest: str, size: int, *, fresh: bool = False) -> BufferedReader:
+        """See `WeightFiles.open`; one fetch at a time per entry, the others wait for it."""
+        with self._alone(entry):
+            if not fresh and (file := self._open_kept(entry, size)):
                 return file
-            self._remove(digest)
-            return self._fetch(digest, size)
+            self._remove(entry)
+            return self._fetch(entry, digest, size)
 
-    def discard(self, digest: str) -> None:
+    def discard(self, entry: str) -> None:
         """See `WeightFiles.discard`."""
-        with self._alone(digest):
-            self._remove(digest)
+        with self._alone(entry):
+            self._remove(entry)
 
-    def keep_only(self, digests: Collection[str]) -> None:
-        """Remove every file of another digest: what was deleted while this process was down."""
+    def keep_only(self, entries: Collection[str]) -> None:
+        """Remove every other file: what was deleted while this process was down."""
         with self._lock:
-            gone = [digest for digest in self._sizes if digest not in digests]
-        for digest in gone:
-            self.discard(digest)
+            gone = [entry for entry in self._sizes if entry not in entries]
+        for entry in gone:
+            self.discard(entry)
 
     def usage(self) -> FilesUsage:
         with self._lock:
             return FilesUsage(len(self._sizes), sum(self._sizes.values()))
 
-    def path(self, digest: str) -> Path:
+    def path(self, entry: str) -> Path:
         """Where a kept file lies."""
-        return self._directory / f"{digest}{_SUFFIX}"
+        return self._directory / f"{entry}{_SUFFIX}"
 
     @contextmanager
-    def _alone(self, digest: str) -> Iterator[None]:
+    def _alone(self, entry: str) -> Iterator[None]:
         with self._idle:
-            self._idle.wait_for(lambda: digest not in self._busy)
-            self._busy.add(digest)
+            self._idle.wait_for(lambda: entry not in self._busy)
+            self._busy.add(entry)
         try:
             yield
         finally:
             with self._idle:
-                self._busy.discard(digest)
+                self._busy.discard(entry)
                 self._idle.notify_all()
 
-    def _open_kept(self, digest: str, size: int) -> BufferedReader | None:
+    def _open_kept(self, entry: str, size: int) -> BufferedReader | None:
         try:
-            file = self.path(digest).open("rb")
+            file = self.path(entry).open("rb")
         except FileNotFoundError:
             return None
         if os.fstat(file.fileno()).st_size != size:
@@ -92,15 +92,15 @@ class DiskCache:
             return None
         os.utime(file.fileno())  # the order of use survives a restart
         with self._lock:
-            self._sizes[digest] = size
-            self._sizes.move_to_end(digest)
+            self._sizes[entry] = size
+            self._sizes.move_to_end(entry)
         return file
 
-    def _fetch(self, digest: str, size: int) -> BufferedReader:
+    def _fetch(self, entry: str, digest: str, size: int) -> BufferedReader:
         keep = size <= self._max_bytes
         if keep:
             self._make_room(size)
-        handle, name = tempfile.mkstemp(_TEMPORARY, digest[:16], self._directory)
+        handle, name = tempfile.mkstemp(_TEMPORARY, entry[:16], self._directory)
         try:
             with os.fdopen(handle, "wb") as file:
                 # Held while writing: a locked temporary file has a living owner.
@@ -108,12 +108,12 @@ class DiskCache:
                 self._write(file, digest, size)
                 reader = Path(name).open("rb")  # noqa: SIM115 - the caller closes it
                 if keep:
-                    Path(name).rename(self.path(digest))
+                    Path(name).rename(self.path(entry))
             if not keep:
                 return reader
             self._sync_directory()
             with self._lock:
-                self._sizes[digest] = size
+                self._sizes[entry] = size
             self._make_room(0)  # others may have fetched at the same time
             return reader
         finally:
@@ -137,7 +137,7 @@ class DiskCache:
     def _make_room(self, size: int) -> None:
         while True:
             with self._lock:
-                idle = (digest for digest in self._sizes if digest not in self._busy)
+                idle = (entry for entry in self._sizes if entry not in self._busy)
                 victim = next(idle, None)
                 if victim is None or sum(self._sizes.values()) + size <= self._max_bytes:
                     return
@@ -145,10 +145,10 @@ class DiskCache:
                 self._sizes.pop(victim)
                 self.path(victim).unlink(missing_ok=True)
 
-    def _remove(self, digest: str) -> None:
+    def _remove(self, entry: str) -> None:
         with self._lock:
-            self._sizes.pop(digest, None)
-        self.path(digest).unlink(missing_ok=True)
+            self._sizes.pop(entry, None)
+        self.path(entry).unlink(missing_ok=True)
 
     def _remove_leftovers(self) -> None:
         for path in self._directory.glob(f"*{_TEMPORARY}"):
@@ -165,8 +165,8 @@ class DiskCache:
             if _NAME.fullmatch(path.stem):
                 status = path.stat()
                 found.append((status.st_mtime, path.stem, status.st_size))
-        for _, digest, size in sorted(found):
-            self._sizes[digest] = size
+        for _, entry, size in sorted(found):
+            self._sizes[entry] = size
         self._make_room(0)
 
     def _sync_directory(self) -> None:

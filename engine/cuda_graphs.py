@@ -31,7 +31,8 @@ class DecodeGraphs:
         self._buckets = [*(b for b in _BUCKETS if b < most), most]
         self._inputs = _Inputs(most, max_blocks, self._device)
         self._graphs: dict[tuple[int, bool], torch.cuda.CUDAGraph] = {}
-        self._logits: dict[tuple[int, bool], torch.Tensor] = {}
+        # One result for all graphs: with one each they would keep a gigabyte.
+        self._logits: torch.Tensor | None = None
 
     def capture(self) -> None:
         """Record every graph, the largest first so that the smaller ones fit into its memory."""
@@ -39,14 +40,16 @@ class DecodeGraphs:
         for bucket in reversed(self._buckets):
             for with_lora in (True, False):
                 batch = self._inputs.batch(bucket, with_lora=with_lora)
-                self._decoder.forward(
-                    batch, self._kv_cache
-                )  # compiles kernels, which a capture must not
+                # Compiles kernels, which a capture must not. The largest batch comes first.
+                logits = self._decoder.forward(batch, self._kv_cache)
+                result = self._logits = (
+                    torch.empty_like(logits) if self._logits is None else self._logits
+                )
+                del logits
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(graph, pool=pool):
-                    logits = self._decoder.forward(batch, self._kv_cache)
+                    result[:bucket].copy_(self._decoder.forward(batch, self._kv_cache))
                 self._graphs[bucket, with_lora] = graph
-                self._logits[bucket, with_lora] = logits
         torch.cuda.synchronize(self._device)
 
     def fits(self, host: HostBatch) -> bool:
@@ -60,7 +63,8 @@ class DecodeGraphs:
         key = (bucket, bool(host.spans))
         self._inputs.fill(host, bucket)
         self._graphs[key].replay()
-        return self._logits[key][:count]
+        assert self._logits is not None
+        return self._logits[:count]
 
 
 class _Inputs:

@@ -41,32 +41,33 @@ class Detokenizer:
     def append(self, token_ids: tuple[int, ...], *, check_stop: bool) -> TextDelta:
         """Add tokens; with `check_stop` a stop string ends the text in front of it."""
         self._ids.extend(token_ids)
-        text = self._held + self._decode_new()
-        if not self._stop:
-            self._held = ""
-            return TextDelta(text, stopped=False)
-        if not check_stop:
-            # Text this early never takes part in a stop string.
-            self._held = ""
-            return TextDelta(text, stopped=False)
-        found = [at for at in (text.find(stop) for stop in self._stop) if at >= 0]
-        if found:
-            self._held = ""
-            return TextDelta(text[: min(found)], stopped=True)
+        text, stopped = self._release(self._decode_new(), check_stop=check_stop)
+        if stopped or not self._stop or not check_stop:
+            # Text before stops are looked for never takes part in one.
+            return TextDelta(text, stopped)
         keep = max(_overlap(text, stop) for stop in self._stop)
         cut = len(text) - keep
         self._held = text[cut:]
         return TextDelta(text[:cut], stopped=False)
 
-    def flush(self) -> str:
+    def flush(self, *, check_stop: bool) -> TextDelta:
         """Everything still held back; call when the sequence ends without a stop string."""
-        text = self._held + self._decode_new(final=True)
-        self._held = ""
-        return text
+        return self._release(self._decode_new(final=True), check_stop=check_stop)
+
+    def _release(self, new: str, *, check_stop: bool) -> TextDelta:
+        """What was held back and what is new, up to a stop string."""
+        text, self._held = self._held + new, ""
+        found = [at for at in (text.find(stop) for stop in self._stop) if at >= 0 and check_stop]
+        return (
+            TextDelta(text[: min(found)], stopped=True) if found else TextDelta(text, stopped=False)
+        )
 
     def _decode_new(self, *, final: bool = False) -> str:
         text = self._tokenizer.decode(self._ids[self._prefix :])
-        if len(text) <= len(self._known) or (text.endswith(_INCOMPLETE) and not final):
+        # Special tokens have no text, and bytes may never make a character; neither may keep the window growing.
+        waited = len(self._ids) - self._read > _WINDOW_TOKENS
+        quiet = len(text) <= len(self._known) or text.endswith(_INCOMPLETE)
+        if quiet and not final and not waited:
             return ""
         new = text[len(self._known) :]
         before, self._read, self._known = self._read, len(self._ids), text

@@ -113,7 +113,7 @@ class Engine:
         adapters = self._runner.adapters
         adapters.poll()
         outputs = self._unload_now()
-        adapters.drop_unused_staged(self._wanted_adapters())
+        adapters.keep_waiting(self._wanted_adapters())
         schedule = self._scheduler.schedule()
         outputs += [self._fail(sequence, error) for sequence, error in schedule.failed]
         if not schedule.batch:
@@ -221,7 +221,9 @@ class Engine:
         if reason is not None:
             stopped_by_text = reason is FinishReason.STOP and not stops
             if sequence.detokenizer is not None and not stopped_by_text:
-                text += sequence.detokenizer.flush()
+                rest = sequence.detokenizer.flush(check_stop=may_stop)
+                text += rest.text
+                reason = FinishReason.STOP if rest.stopped else reason
             del self._sequences[sequence.request.request_id]
             self._scheduler.finish(sequence)
         logprobs = None if choice.logprob is None else (choice.logprob,)
@@ -275,9 +277,7 @@ class Engine:
         self._batch_adapters = len({s.slot for s in sequences if s.slot is not None})
         self._most_batch_adapters = max(self._most_batch_adapters, self._batch_adapters)
         for sequence in sequences:
-            first_step = sequence.num_output == 0 and sequence.num_computed == (
-                sequence.cached_tokens or 0
-            )
-            if first_step:
+            if not sequence.counted:
+                sequence.counted = True
                 self._prompt_tokens += sequence.num_prompt
                 self._cached_tokens += sequence.cached_tokens or 0

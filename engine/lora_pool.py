@@ -13,6 +13,8 @@ from loraplex.kernels.lora.tables import ROW_ALIGNMENT, LoRATables
 
 # More slots than this in one index table would buy nothing: each takes modules × 8 bytes.
 _MAX_SLOTS = 8192
+# Adapters on their way to the device at a time, loading or on the host and waiting for room: each holds host memory.
+_MAX_STAGED = 16
 
 
 class Residency(Enum):
@@ -65,6 +67,9 @@ class LoRAPool:
         self._source = source
         self._page_size = page_size  # elements
         self._pages = RangeAllocator(num_pages)
+        self._owner_of: list[int | None] = [
+            None
+        ] * num_pages  # whose bytes a page holds, also after eviction
         # A page holds at most this many pairs of a row of A and a row of B.
         smallest_pair = min(module.in_features + module.out_features for module in modules)
         max_rows = max(1, num_pages * (page_size // smallest_pair))
@@ -92,8 +97,10 @@ class LoRAPool:
         return bool(self._loading)
 
     def prefetch(self, handle: int) -> None:
-        """Start a load unless the adapter is here or on its way."""
+        """Start a load unless the adapter is here, on its way, or too many others are."""
         if handle in self._resident or handle in self._staged or handle in self._loading:
+            return
+        if len(self._staged) + len(self._loading) >= _MAX_STAGED:
             return
         # A new request deserves a new attempt.
         self._failed.pop(handle, None)
@@ -127,7 +134,7 @@ class LoRAPool:
                     "ask its operator for more, or train it with a smaller rank."
                 )
                 return Residency.FAILED
-            resident = self._place(weights)
+            resident = self._place(handle, weights)
             if resident is None:
                 return Residency.FULL
             del self._staged[handle]
@@ -161,17 +168,20 @@ class LoRAPool:
         self._staged.pop(handle, None)
         self._failed.pop(handle, None)
         resident = self._resident.get(handle)
-        if resident is None:
-            return
-        assert resident.users == 0
-        for page in resident.pages:
-            self.tables.arena[page * self._page_size : (page + 1) * self._page_size] = 0
-        self._evict(handle)
+        if resident is not None:
+            assert resident.users == 0
+            self._evict(handle)
+        for page, owner in enumerate(self._owner_of):
+            if owner == handle:
+                self.tables.arena[page * self._page_size : (page + 1) * self._page_size] = 0
+                self._owner_of[page] = None
 
-    def drop_unused_staged(self, wanted: set[int]) -> None:
-        """Let go of host copies that no waiting sequence asks for any more."""
+    def keep_waiting(self, wanted: set[int]) -> None:
+        """Let go of host copies and failures that no waiting sequence asks for any more."""
         for handle in [h for h in self._staged if h not in wanted]:
             del self._staged[handle]
+        for handle in [h for h in self._failed if h not in wanted]:
+            del self._failed[handle]
 
     def _fits(self, weights: LoRAWeights) -> bool:
         rows = sum(rows.rank for rows in weights.modules)
@@ -180,11 +190,17 @@ class LoRAPool:
             and rows <= self._rows.size
         )
 
-    def _place(self, weights: LoRAWeights) -> _Resident | None:
-        """Copy an adapter into the arena, evicting unused ones as needed; None if that is not enough."""
+    def _place(self, handle: int, weights: LoRAWeights) -> _Resident | None:
+        """Copy an adapter into the arena, evicting unused ones as needed; None if that would not be enough, and then
+        nothing is evicted."""
         num_pages = weights.buffer.numel() // self._page_size
         num_rows = sum(rows.rank for rows in weights.modules)
-        idle = sorted((r.last_used, handle) for handle, r in self._resident.items() if r.users == 0)
+        unused = [r for r in self._resident.values() if r.users == 0]
+        if self._pages.num_free + sum(len(r.pages) for r in unused) < num_pages:
+            return None
+        if self._rows.num_free + sum(r.num_rows for r in unused) < num_rows:
+            return None
+        idle = sorted((r.last_used, other) for other, r in self._resident.items() if r.users == 0)
         while True:
             first_row = self._rows.take(num_rows) if num_rows else 0
             if first_row is not None and self._free_slots and num_pages <= self._pages.num_free:
@@ -196,6 +212,8 @@ class LoRAPool:
             self._evict(idle.pop(0)[1])
             self.stats.evictions += 1
         pages = self._take_pages(num_pages)
+        for page in pages:
+            self._owner_of[page] = handle
         resident = _Resident(self._free_slots.pop(), pages, first_row, num_rows, weights.max_rank)
         self._copy(weights, resident)
         self.stats.loads += 1

@@ -39,13 +39,22 @@ def plan_memory(
         rest = int(free - (1 - config.gpu_memory_utilization) * total)
         rest -= _activation_bytes(config, model, dtype)
         adapter_bytes = int(rest * config.adapter_memory_fraction)
+        if config.kv_cache_tokens is not None:
+            adapter_bytes = rest - config.kv_cache_tokens * per_token
+        if config.adapter_memory is not None:
+            adapter_bytes = config.adapter_memory
         kv_bytes = rest - adapter_bytes
-    if config.adapter_memory is not None:
+    elif config.adapter_memory is not None:
         adapter_bytes = config.adapter_memory
     num_blocks = kv_bytes // (per_token * BLOCK_SIZE)
     if config.kv_cache_tokens is not None:
         num_blocks = -(-config.kv_cache_tokens // BLOCK_SIZE)
-    num_pages = adapter_bytes // (page_size * dtype.itemsize)
+    page_bytes = page_size * dtype.itemsize
+    if config.adapter_memory is not None and config.adapter_memory < page_bytes:
+        raise InvalidConfigError(
+            f"adapter_memory of {config.adapter_memory} bytes holds no adapter; give at least {page_bytes}."
+        )
+    num_pages = adapter_bytes // page_bytes
     if num_blocks < 1 or num_pages < 1:
         raise InvalidConfigError(
             "No memory is left for the KV cache and adapters beside the model; raise gpu_memory_utilization, lower "
@@ -56,10 +65,10 @@ def plan_memory(
 
 def _activation_bytes(config: EngineConfig, model: ModelConfig, dtype: torch.dtype) -> int:
     """Upper estimate of what a step allocates beside the pools: activations of the widest layer, LoRA intermediates of
-    rank 512 for three slices, and float32 logits with the sampler's copies."""
+    rank 512 for three slices, float32 logits with the sampler's copies, and what captured graphs keep."""
     tokens = config.max_num_batched_tokens
     width = 6 * model.hidden_size + 3 * model.intermediate_size
     width += 3 * (model.num_heads + 2 * model.num_kv_heads) * model.head_dim
     lora = tokens * 3 * 512 * 4 * 4
-    logits = config.max_num_seqs * model.vocab_size * (dtype.itemsize + 6 * 4)
-    return tokens * width * dtype.itemsize + lora + logits + 256 * 1024**2
+    logits = config.max_num_seqs * model.vocab_size * (3 * dtype.itemsize + 6 * 4)
+    return tokens * width * dtype.itemsize + lora + logits + 512 * 1024**2

@@ -28,6 +28,11 @@ class ModelRunner:
     """
 
     def __init__(self, config: EngineConfig, model: ModelConfig, source: AdapterSource) -> None:
+        limit = config.max_model_len or model.max_position
+        if limit > model.max_position:
+            raise InvalidConfigError(
+                f"max_model_len is {limit}, but the model was made for at most {model.max_position} tokens."
+            )
         self.device = resolve_device(config.device)
         self.dtype = resolve_dtype(config.dtype, model, self.device)
         weights = allocate(model, self.dtype, self.device)
@@ -37,7 +42,6 @@ class ModelRunner:
             load(weights, model, config.model)
         plan = plan_memory(config, model, self.dtype, self.device)
         self.num_blocks = plan.num_blocks
-        limit = config.max_model_len or model.max_position
         self.max_model_len = min(limit, plan.num_blocks * BLOCK_SIZE)
         self._kv_cache = torch.empty(
             (

@@ -105,7 +105,7 @@ def _draw(logits: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
     values, ids = scaled.sort(dim=-1, descending=True, stable=True)
     probs = values.softmax(-1)
     rank = torch.arange(size, device=device)[None, :]
-    top_k = column([float(p.top_k if p.top_k > 0 else size) for p in params])
+    top_k = column([float(min(p.top_k, size) if p.top_k > 0 else size) for p in params])
     before = probs.cumsum(-1) - probs
     # The most likely token has nothing before it, so it survives every cut.
     keep = (rank < top_k) & (before < column([p.top_p for p in params]))
@@ -137,7 +137,7 @@ def _logprobs(
     if not rows:
         return result
     logprobs = raw[rows].log_softmax(-1)
-    most = max(wanted[i] or 0 for i in rows)
+    most = min(max(wanted[i] or 0 for i in rows), raw.shape[-1])
     top = logprobs.topk(most, dim=-1)
     picked = torch.tensor([tokens[i] for i in rows], device=raw.device)[:, None]
     own = logprobs.gather(-1, picked)[:, 0].tolist()

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 16
+MAX_STOP_TOKEN_IDS = 1024
 
 
 class InvalidParamsError(ValueError):
@@ -75,6 +76,11 @@ class SamplingParams:
         )
         _check(
             "stop", len(self.stop) <= MAX_STOP_STRINGS, f"takes at most {MAX_STOP_STRINGS} strings."
+        )
+        _check(
+            "stop_token_ids",
+            len(self.stop_token_ids) <= MAX_STOP_TOKEN_IDS,
+            f"takes at most {MAX_STOP_TOKEN_IDS} ids.",
         )
         _check("stop", all(self.stop), "must not contain an empty string.")
         _check(

@@ -20,6 +20,7 @@ class Sequence:
         cached_tokens: prompt tokens found in the prefix cache at first admission.
         slot: adapter slot while the sequence runs; None for the base model.
         seed: 64-bit seed of the sampler; the request's own or drawn at random.
+        counted: whether its prompt is in the engine's totals; a preempted sequence must not be counted twice.
         passed_over: steps in which later requests were admitted while this one waited for adapter memory.
     """
 
@@ -34,6 +35,7 @@ class Sequence:
     cached_tokens: int | None = None
     slot: int | None = None
     passed_over: int = 0
+    counted: bool = False
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt_ids)

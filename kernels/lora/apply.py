@@ -1,6 +1,7 @@
-"""Owns the operation a model calls at each of its projections: shrink, then expand."""
+"""Owns the operations a model calls at its projections: base product, shrink and expand."""
 
 import torch
+from torch.nn import functional
 
 from loraplex.kernels import dispatch
 from loraplex.kernels.lora.apply_reference import lora_apply_reference
@@ -32,3 +33,36 @@ def lora_apply(
         lora_expand_triton(y, s, tables, segments, first_module, slice_widths)
     else:
         lora_apply_reference(y, x, tables, segments, first_module, slice_widths)
+
+
+def lora_linear(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    tables: LoRATables,
+    segments: LoRASegments,
+    first_module: int,
+    slice_widths: tuple[int, ...],
+    side: "torch.cuda.Stream | None" = None,
+) -> torch.Tensor:
+    """A projection with its adapters: x Wᵀ + bias + x Aᵀ B, [tokens, sum of slice_widths].
+
+    Args:
+        x: [tokens, in_features].
+        weight, bias: of the base model, [sum of slice_widths, in_features] and [sum of slice_widths] or None.
+        side: a stream on which the shrink runs beside the base product; None runs both in turn. The result is the
+            same. Memory of the intermediate is safe: all use of the side stream begins by waiting for the main one.
+        tables, segments, first_module, slice_widths: as for `lora_apply`.
+    """
+    if side is None:
+        y = functional.linear(x, weight, bias)
+        lora_apply(y, x, tables, segments, first_module, slice_widths)
+        return y
+    main = torch.cuda.current_stream(x.device)
+    side.wait_stream(main)
+    with torch.cuda.stream(side):
+        s = lora_shrink_triton(x, tables, segments, first_module, len(slice_widths))
+    y = functional.linear(x, weight, bias)
+    main.wait_stream(side)
+    lora_expand_triton(y, s, tables, segments, first_module, slice_widths)
+    return y

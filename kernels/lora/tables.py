@@ -64,8 +64,8 @@ class LoRATables:
         return matrix
 
     def forget(self, slot: int) -> None:
-        """Drop what is cached about a slot; call whenever its rows move or change."""
-        for key in [k for k in self._views if k[0] == slot]:
+        """Drop what is cached about a slot, and every stack of several; call whenever its rows move or change."""
+        for key in [k for k in self._views if k[0] == slot or k[0] < 0]:
             del self._views[key]
 
 

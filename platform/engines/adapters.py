@@ -35,8 +35,10 @@ class AdapterHandles:
         return handle
 
     def purge(self, identity: str) -> None:
-        """Remove an adapter from the device, the host and the disk; one never used here is no error."""
+        """Remove an adapter from the device, the host and the disk; of one never used by this process, the file."""
         handle = self._handles.pop(identity, None)
-        if handle is not None:
+        if handle is None:
+            self._cache.forget_file(identity)
+        else:
             self._unload(handle)
             self._cache.forget(handle)

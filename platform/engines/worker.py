@@ -13,15 +13,16 @@ from types import FrameType
 import zmq
 from sqlalchemy import select
 
-from loraplex.adapters.cache import AdapterCache
+from loraplex.adapters.cache import AdapterCache, disk_entry
 from loraplex.adapters.disk_cache import DiskCache
 from loraplex.engine.config import EngineConfig, InvalidConfigError
 from loraplex.engine.engine import Engine
 from loraplex.engine.model_config import ModelConfig, UnsupportedModelError
 from loraplex.engine.model_runner import resolve_device, resolve_dtype
+from loraplex.platform.catalog.resolve import identity
 from loraplex.platform.db.database import open_database
 from loraplex.platform.db.loader_blobs import LoaderBlobs
-from loraplex.platform.db.models import Blob, BlobState
+from loraplex.platform.db.models import Adapter, AdapterVersion
 from loraplex.platform.engines.adapters import AdapterHandles
 from loraplex.platform.engines.loop import EngineLoop, listen
 from loraplex.platform.engines.process import EngineLaunch, ReportKind, read_launch, report
@@ -92,7 +93,7 @@ def _compose(settings: Settings, model: Path) -> tuple[AdapterCache, Engine]:
     directory = settings.data_dir / "cache" / shape.fingerprint[:16]
     files = DiskCache(LoaderBlobs.open(settings), directory, settings.disk_cache_size)
     # The database alone is the truth: what was deleted while no engine ran must not survive here.
-    files.keep_only(asyncio.run(_stored_digests(settings)))
+    files.keep_only(asyncio.run(_stored_entries(settings)))
     cache = AdapterCache(
         files,
         shape.modules(),
@@ -103,12 +104,12 @@ def _compose(settings: Settings, model: Path) -> tuple[AdapterCache, Engine]:
     return cache, Engine(config, cache)
 
 
-async def _stored_digests(settings: Settings) -> set[str]:
+async def _stored_entries(settings: Settings) -> set[str]:
     database = open_database(settings)
     try:
         async with database.main.reading() as session:
-            query = select(Blob.sha256).where(Blob.state == BlobState.READY)
-            return set(await session.scalars(query))
+            query = select(Adapter.tenant_id, AdapterVersion.digest).join(AdapterVersion.adapter)
+            return {disk_entry(identity(*row)) for row in await session.execute(query)}
     finally:
         await database.close()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from loraplex.adapters.blobs import FileBlobs
-from loraplex.adapters.cache import AdapterCache, AdapterRef
+from loraplex.adapters.cache import AdapterCache, AdapterRef, disk_entry
 from loraplex.adapters.disk_cache import DiskCache
 from loraplex.adapters.errors import BlobUnavailableError
 from loraplex.adapters.local import local_adapter
@@ -58,9 +58,9 @@ class Tiers:
         assert len(by_handle) == count
         return by_handle
 
-    def wait_for_removal(self, digest: str) -> None:
+    def wait_for_removal(self, identity: str) -> None:
         deadline = time.monotonic() + 10
-        while self.disk.path(digest).exists():
+        while self.disk.path(disk_entry(identity)).exists():
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
@@ -159,10 +159,10 @@ def test_equal_files_of_two_tenants_are_two_entries(tiers: Tiers) -> None:
     assert tiers.cache.stats().host_entries == 2
     tiers.cache.forget(1)
     assert tiers.cache.stats().host_entries == 1
-    time.sleep(0.1)
-    assert tiers.disk.path(second.weights_sha256).exists(), "the other tenant still needs it"
+    tiers.wait_for_removal(first.identity)
+    assert tiers.disk.path(disk_entry(second.identity)).exists(), "the other tenant has its own"
     tiers.cache.forget(2)
-    tiers.wait_for_removal(second.weights_sha256)
+    tiers.wait_for_removal(second.identity)
 
 
 def test_a_slow_load_does_not_hold_up_others(tiers: Tiers) -> None:
@@ -212,7 +212,7 @@ def test_a_corrupted_disk_file_is_fetched_again(tiers: Tiers) -> None:
     (ref,) = tiers.register(1)
     good = tiers.load(1)[1].weights
     assert good is not None
-    path = tiers.disk.path(ref.weights_sha256)
+    path = tiers.disk.path(disk_entry(ref.identity))
     for spoil in (100, ref.size - 1):  # in the header, in the data
         data = bytearray(path.read_bytes())
         data[spoil] ^= 1
@@ -230,7 +230,7 @@ def test_a_corrupted_disk_file_is_fetched_again(tiers: Tiers) -> None:
 def test_the_disk_survives_a_restart(tiers: Tiers) -> None:
     (ref,) = tiers.register(1)
     tiers.load(1)
-    again = Tiers(tiers.modules, tiers.disk.path(ref.weights_sha256).parent)
+    again = Tiers(tiers.modules, tiers.disk.path(disk_entry(ref.identity)).parent)
     again.cache.register(1, ref)
     assert again.load(1)[1].weights is not None
     again.cache.close()
@@ -243,7 +243,7 @@ def test_forgotten_means_gone_from_every_tier(tiers: Tiers) -> None:
     tiers.cache.forget(1)
     tiers.cache.forget(1)
     assert tiers.cache.stats().host_entries == 0
-    tiers.wait_for_removal(ref.weights_sha256)
+    tiers.wait_for_removal(ref.identity)
     assert "not known here" in str(tiers.load(1)[1].error)
 
 
@@ -262,7 +262,7 @@ def test_forgetting_while_loading(tiers: Tiers) -> None:
         time.sleep(0.01)
     assert tiers.cache.stats().host_entries == 0
     assert tiers.cache.collect() == []
-    tiers.wait_for_removal(ref.weights_sha256)
+    tiers.wait_for_removal(ref.identity)
 
 
 def test_forgetting_before_the_result_is_collected(tiers: Tiers) -> None:

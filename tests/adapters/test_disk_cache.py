@@ -26,7 +26,7 @@ def blob(number: int, size: int = 1000) -> bytes:
 
 
 def read(cache: DiskCache, digest: str, size: int = 1000) -> bytes:
-    with cache.open(digest, size) as file:
+    with cache.open(digest, digest, size) as file:
         return file.read()
 
 
@@ -68,7 +68,7 @@ def test_the_order_of_use_survives_a_restart(store: MemoryStore, tmp_path: Path)
 def test_an_evicted_file_stays_readable_for_who_has_it(store: MemoryStore, tmp_path: Path) -> None:
     cache = DiskCache(store, tmp_path, 1000)
     first, second = store.add(blob(1)), store.add(blob(2))
-    with cache.open(first, 1000) as file:
+    with cache.open(first, first, 1000) as file:
         read(cache, second)
         assert files(tmp_path) == {f"{second}.safetensors"}
         assert file.read() == blob(1)
@@ -90,7 +90,7 @@ def test_a_damaged_file_is_fetched_again(damage: str, store: MemoryStore, tmp_pa
     path = cache.path(digest)
     path.write_bytes({"cut": blob(1)[:-1], "longer": blob(1, 1001), "other": blob(3)}[damage])
     # A wrong size shows at once; other bytes show to the reader, who asks again.
-    with cache.open(digest, 1000, fresh=damage == "other") as file:
+    with cache.open(digest, digest, 1000, fresh=damage == "other") as file:
         assert file.read() == blob(1)
     assert path.read_bytes() == blob(1)
     assert store.reads[digest] == 2
@@ -102,7 +102,7 @@ def test_wrong_bytes_from_the_store_are_never_kept(store: MemoryStore, tmp_path:
     for wrong in (blob(2), blob(1, 999), blob(1, 5000), b""):
         store.files[digest] = wrong
         with pytest.raises(DigestMismatchError, match="push the adapter again"):
-            cache.open(digest, 1000)
+            cache.open(digest, digest, 1000)
         assert files(tmp_path) == set()
     store.files[digest] = blob(1)
     assert read(cache, digest) == blob(1)
@@ -113,9 +113,9 @@ def test_a_failing_store_leaves_nothing(store: MemoryStore, tmp_path: Path) -> N
     digest = store.add(blob(1))
     store.failures[digest] = [BlobUnavailableError("down"), OSError("broken")]
     with pytest.raises(BlobUnavailableError, match="down"):
-        cache.open(digest, 1000)
+        cache.open(digest, digest, 1000)
     with pytest.raises(OSError, match="broken"):
-        cache.open(digest, 1000)
+        cache.open(digest, digest, 1000)
     assert files(tmp_path) == set()
     assert read(cache, digest) == blob(1)
 
@@ -195,7 +195,7 @@ class Slow:
         print("writing", flush=True)
         time.sleep(60)
     def size(self, digest): return 2000
-DiskCache(Slow(), Path(sys.argv[1]), 10**6).open("0" * 64, 2000)
+DiskCache(Slow(), Path(sys.argv[1]), 10**6).open("0" * 64, "0" * 64, 2000)
 """
 
 

@@ -25,7 +25,8 @@ def stream(tokenizer: Tokenizer, text: str, stop: tuple[str, ...]) -> tuple[list
         pieces.append(delta.text)
         if delta.stopped:
             return pieces, True
-    return [*pieces, detokenizer.flush()], False
+    rest = detokenizer.flush(check_stop=True)
+    return [*pieces, rest.text], rest.stopped
 
 
 @settings(max_examples=200, deadline=None)
@@ -64,7 +65,7 @@ def test_invalid_bytes_at_the_end_are_flushed(tokenizer: Tokenizer) -> None:
     detokenizer = Detokenizer(tokenizer, (), ())
     first_byte_of_two = tokenizer.encode("é", add_special_tokens=False)[0]
     assert detokenizer.append((first_byte_of_two,), check_stop=True).text == ""
-    assert detokenizer.flush() == "\N{REPLACEMENT CHARACTER}"
+    assert detokenizer.flush(check_stop=True).text == "\N{REPLACEMENT CHARACTER}"
 
 
 def test_check_stop_off_ignores_stop_strings(tokenizer: Tokenizer) -> None:
@@ -72,3 +73,32 @@ def test_check_stop_off_ignores_stop_strings(tokenizer: Tokenizer) -> None:
     token = tokenizer.encode("a", add_special_tokens=False)[0]
     assert detokenizer.append((token,), check_stop=False) == ("a", False)
     assert detokenizer.append((token,), check_stop=True) == ("", True)
+
+
+def test_stop_string_in_text_held_back_to_the_end_is_found() -> None:
+    class Glued:
+        """One token that is a newline and half a character, as byte-pair vocabularies have them."""
+
+        def decode(self, ids: list[int]) -> str:
+            return "\n\N{REPLACEMENT CHARACTER}" * len(ids)
+
+    detokenizer = Detokenizer(Glued(), (), ("\n",))  # type: ignore[arg-type]  # all it needs
+    assert detokenizer.append((1,), check_stop=True) == ("", False)
+    assert detokenizer.flush(check_stop=True) == ("", True)
+
+
+def test_tokens_without_text_do_not_grow_the_work(tokenizer: Tokenizer) -> None:
+    class Counting:
+        longest = 0
+
+        def decode(self, ids: list[int]) -> str:
+            self.longest = max(self.longest, len(ids))
+            return tokenizer.decode(ids)
+
+    counting = Counting()
+    detokenizer = Detokenizer(counting, (), ())  # type: ignore[arg-type]  # all it needs
+    byte = tokenizer.encode("\u00e9", add_special_tokens=False)[0]
+    for token in (256, byte):  # a special token; a byte that never becomes a character
+        for _ in range(300):
+            detokenizer.append((token,), check_stop=True)
+    assert counting.longest < 64

@@ -220,6 +220,89 @@ def test_cold_adapter_is_not_starved_by_busy_ones(model_dir: Path) -> None:
         pytest.fail("the cold adapter was passed over for 200 steps")
 
 
+def test_large_adapter_that_waits_evicts_nobody_in_vain(model_dir: Path) -> None:
+    """Two pages: one in use, one holding an idle adapter. A two-page adapter must not throw the idle one out."""
+    model = ModelConfig.from_directory(model_dir)
+    source = StubSource(
+        {
+            0: weights_of(0.01, model),
+            1: weights_of(0.02, model),
+            2: weights_of(0.03, model, pages=2),
+        }
+    )
+    engine = make_engine(model_dir, source, adapter_memory=2 * 2**21)
+    short = SamplingParams(temperature=0, max_tokens=2, ignore_eos=True)
+    engine.add(Request("idle", (1, 2), short, adapter=1))
+    drain(engine)
+    engine.add(Request("long", (1, 2), GREEDY, adapter=0))
+    engine.step()
+    engine.add(Request("large", (1, 2), short, adapter=2))
+    for _ in range(5):
+        engine.step()
+    assert engine.stats().adapters_resident == 2
+    assert engine.stats().adapter_evictions == 0
+    outputs = drain(engine)
+    assert outputs["large"][-1].finish_reason is FinishReason.LENGTH
+
+
+def test_waiting_requests_do_not_pile_adapters_up_on_the_host(model_dir: Path) -> None:
+    model = ModelConfig.from_directory(model_dir)
+    source = StubSource({handle: weights_of(0.01, model) for handle in range(40)})
+    engine = make_engine(model_dir, source, adapter_memory=2**21)
+    for handle in range(40):
+        params = SamplingParams(max_tokens=1, ignore_eos=True)
+        engine.add(Request(str(handle), (1, 2), params, adapter=handle))
+    assert len(source.requested) <= 16
+    outputs = drain(engine)
+    assert len(outputs) == 40
+    assert all(o[-1].finish_reason is FinishReason.LENGTH for o in outputs.values())
+
+
+def test_prompts_are_counted_once_whatever_is_preempted(model_dir: Path) -> None:
+    engine = make_engine(
+        model_dir, kv_cache_tokens=160, max_model_len=128, max_num_batched_tokens=300
+    )
+    for number in range(4):
+        prompt = tuple(range(10 * number, 10 * number + 30))
+        engine.add(
+            Request(
+                str(number), prompt, SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)
+            )
+        )
+    drain(engine)
+    assert engine.stats().preemptions > 0
+    assert engine.stats().prompt_tokens == 120
+
+
+def test_more_logprobs_than_tokens_and_a_huge_top_k_are_no_trouble(tmp_path: Path) -> None:
+    path = tiny_model(tmp_path, vocab_size=16)
+    engine = make_engine(path)
+    engine.add(Request("r", (1,), SamplingParams(max_tokens=2, logprobs=20, top_k=10**400)))
+    assert drain(engine)["r"][-1].finish_reason is not None
+
+
+def test_context_beyond_the_model_is_refused(model_dir: Path) -> None:
+    with pytest.raises(InvalidConfigError, match="at most 512"):
+        make_engine(model_dir, max_model_len=513)
+
+
+def test_evicted_then_unloaded_adapter_leaves_no_byte(model_dir: Path) -> None:
+    model = ModelConfig.from_directory(model_dir)
+    source = StubSource({0: weights_of(0.5, model), 1: weights_of(0.25, model)})
+    engine = make_engine(model_dir, source, adapter_memory=2 * 2**21)
+    for handle in (0, 1):
+        engine.add(Request(str(handle), (1, 2), SamplingParams(max_tokens=1), adapter=handle))
+    drain(engine)
+    pool = engine._runner.adapters
+    pool._evict(0)
+    assert bool((pool.tables.arena == 0.5).any())
+    engine.unload(0)
+    drain(engine)
+    assert not bool((pool.tables.arena == 0.5).any())
+    assert bool((pool.tables.arena == 0.25).any())
+    assert not any(bool((view == 0.5).any()) for view in pool.tables._views.values())
+
+
 def test_unload_ends_users_and_wipes_the_memory(model_dir: Path) -> None:
     model = ModelConfig.from_directory(model_dir)
     engine = make_engine(model_dir, StubSource({0: weights_of(0.5, model)}), adapter_memory=2**21)

@@ -161,6 +161,7 @@ def test_unusable_row_fails_alone(bad: float) -> None:
         ("min_tokens", 99),
         ("logprobs", 21),
         ("stop", ("",)),
+        ("stop_token_ids", (1,) * 1025),
         ("repetition_penalty", 0.0),
         ("presence_penalty", 3.0),
         ("logit_bias", {1: 101.0}),
