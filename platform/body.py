@@ -10,9 +10,11 @@ from loraplex.platform.errors import BadRequestError
 T = TypeVar("T")
 
 # msgspec's messages: "Expected `int`, got `str` - at `$.prompt[0]`".
-_AT = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>.*)`", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(?P<field>.*)`", re.DOTALL)
+# What a client wrote may be part of them, even " - at `$.": so the path is what comes last.
+_PATH = r"(?: - at `\$\.?(?P<path>[^`]*)`)?"
+_AT = re.compile(rf"(?P<what>.*?){_PATH}", re.DOTALL)
+_UNKNOWN = re.compile(rf"Object contains unknown field `(?P<field>.*?)`{_PATH}", re.DOTALL)
+_MISSING = re.compile(rf"Object missing required field `(?P<field>.*?)`{_PATH}", re.DOTALL)
 
 
 def decode_body(body: bytes, kind: type[T]) -> T:
@@ -34,19 +36,19 @@ def decode_body(body: bytes, kind: type[T]) -> T:
 
 
 def _shape_error(text: str) -> BadRequestError:
-    match = _AT.fullmatch(text)
-    what, path = (match["what"], match["path"] or "") if match else (text, "")
-    if unknown := _UNKNOWN.fullmatch(what):
-        param = _join(path, unknown["field"])
+    if unknown := _UNKNOWN.fullmatch(text):
+        param = _join(unknown["path"] or "", unknown["field"])
         return BadRequestError(
             f"{param} is not a field of this request; remove it.",
             code="unknown_parameter",
             param=param,
         )
-    if missing := _MISSING.fullmatch(what):
-        param = _join(path, missing["field"])
+    if missing := _MISSING.fullmatch(text):
+        param = _join(missing["path"] or "", missing["field"])
         message = f"{param} is missing."
         return BadRequestError(message, code="missing_required_parameter", param=param)
+    match = _AT.fullmatch(text)
+    what, path = (match["what"], match["path"] or "") if match else (text, "")
     what = what[:1].lower() + what[1:]
     if not path:
         return BadRequestError(f"The body is wrong: {what}.")

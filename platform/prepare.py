@@ -1,5 +1,6 @@
 """Owns what happens once before a service starts, in a short-lived process of its own: the database is brought to the
-schema of this release, and the first start makes the operator's key. Takes `Settings.to_json` on standard input."""
+schema of this release, and the first start makes the operator's key. Takes `Settings.to_json` on standard input and
+says in the last line on standard error why the service cannot start."""
 
 import asyncio
 import sys
@@ -7,7 +8,7 @@ import sys
 from sqlalchemy.exc import SQLAlchemyError
 
 from loraplex.platform.auth.service import ensure_operator_key
-from loraplex.platform.db.database import open_database
+from loraplex.platform.db.database import open_database, unusable
 from loraplex.platform.db.migrate import upgrade
 from loraplex.platform.settings import Settings, SettingsError
 
@@ -18,10 +19,10 @@ def main() -> int:
     try:
         key = asyncio.run(_prepare(settings))
     except SettingsError as error:
-        print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - it belongs to the command line of `serve`
+        print(error, file=sys.stderr)  # noqa: T201 - it belongs to the command line of `serve`
         return 2
     except (SQLAlchemyError, OSError) as error:
-        print(f"Error: the database cannot be used: {error}", file=sys.stderr)  # noqa: T201 - as above
+        print(unusable(error), file=sys.stderr)  # noqa: T201 - as above
         return 2
     if key is not None:
         print(f"The operator's key, shown this once: {key}", flush=True)  # noqa: T201 - as above

@@ -68,8 +68,16 @@ class Supervisor:
         # A process of its own keeps the database libraries out of this one.
         command = [sys.executable, "-P", "-m", "loraplex.platform.prepare"]
         order = self._settings.to_json().encode()
-        if subprocess.run(command, input=order, check=False).returncode != 0:  # noqa: S603 - fixed words only
-            raise StartError("The database could not be prepared; the message above says why.")
+        done = subprocess.run(command, input=order, stderr=subprocess.PIPE, check=False)  # noqa: S603 - fixed words only
+        *told, reason = done.stderr.decode(errors="replace").splitlines() or [""]
+        if done.returncode == 0:
+            told.append(reason)
+        for line in filter(None, told):
+            sys.stderr.write(f"{line}\n")
+        if done.returncode != 0:
+            raise StartError(
+                reason or f"Preparing the database ended with {_how(done.returncode)}."
+            )
 
     def _compose(self, runtime: Path, listener: socket.socket) -> None:
         settings = self._settings.to_json()
@@ -127,7 +135,7 @@ class Supervisor:
             time.sleep(POLL_SECONDS)
 
     def _on_end(self, child: Child, status: int) -> None:
-        how = f"signal {-status}" if status < 0 else f"exit code {status}"
+        how = _how(status)
         if not child.was_ready:
             raise StartError(
                 child.failure or f"The {child.title} ended with {how}; its last messages say why."
@@ -185,6 +193,10 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         raise StartError(f"Cannot listen on {host} port {port}: {error}.") from error
+
+
+def _how(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"exit code {status}"
 
 
 def _url(listener: socket.socket) -> str:

@@ -13,7 +13,7 @@ _ID, _SECRET, _CHECKSUM = 12, 43, 6  # lengths; 62^43 > 2^256, 62^6 > 2^32
 _PREFIX = "lpx_live_"
 _KEY = re.compile(rf"{_PREFIX}([0-9A-Za-z]{{{_ID}}})_[0-9A-Za-z]{{{_SECRET}}}_[0-9A-Za-z]{{6}}")
 # What an operator may choose as bootstrap key instead: long enough not to be guessed, safe in a header.
-_CHOSEN = re.compile(r"[!-~]{16,200}")
+_CHOSEN = re.compile(r"[!-~]{8,200}")
 
 
 class NewKey(NamedTuple):

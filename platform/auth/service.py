@@ -166,7 +166,7 @@ def _chosen(token: str) -> NewKey:
     identifier = key_id(token)
     if identifier is None:
         raise SettingsError(
-            "LORAPLEX_BOOTSTRAP_KEY must be 16 to 200 visible ASCII characters, "
+            "LORAPLEX_BOOTSTRAP_KEY must be 8 to 200 visible ASCII characters, "
             "or a whole key that begins with lpx_live_."
         )
     return NewKey(identifier, token)

@@ -6,14 +6,15 @@ from uuid import UUID
 from litestar import Controller, Request, delete, get, post, put
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 
 from loraplex.platform.auth.guards import requires_adapters
 from loraplex.platform.auth.principal import Principal
+from loraplex.platform.body import decode_body
 from loraplex.platform.catalog.intake import Intake, file_size
 from loraplex.platform.catalog.multipart import read_adapter_form
 from loraplex.platform.catalog.names import check_alias
-from loraplex.platform.catalog.operations import PushOperation
+from loraplex.platform.catalog.operations import PushOperation, SetAliasOperation
 from loraplex.platform.catalog.owner import provide_owner
 from loraplex.platform.catalog.schemas import (
     AdapterList,
@@ -26,6 +27,7 @@ from loraplex.platform.catalog.schemas import (
 )
 from loraplex.platform.catalog.service import CatalogService
 from loraplex.platform.errors import BadRequestError, UnprocessableError
+from loraplex.platform.nul import refuse_nul
 from loraplex.platform.settings import Settings
 
 # One request; larger adapters go through /api/v1/uploads.
@@ -38,7 +40,7 @@ class AdapterController(Controller):
 
     path = "/api/v1/adapters"
     tags = ("adapters",)
-    guards = (requires_adapters,)
+    guards = (requires_adapters, refuse_nul)
     dependencies = {"owner": Provide(provide_owner)}  # noqa: RUF012  # Litestar's declaration
 
     @post(
@@ -141,18 +143,23 @@ class AdapterController(Controller):
         """Remove a version no alias names, from the database and from every engine."""
         await catalog.delete_version(principal, owner, name, n)
 
-    @put("/{name:str}/aliases/{alias:str}", operation_id="SetAlias")
+    @put(
+        "/{name:str}/aliases/{alias:str}",
+        operation_id="SetAlias",
+        operation_class=SetAliasOperation,
+    )
     async def set_alias(
         self,
+        request: Request[Any, Any, State],
         owner: NamedDependency[UUID],
         name: FromPath[str],
         alias: FromPath[str],
-        data: JSONBody[AliasSet],
         principal: NamedDependency[Principal],
         catalog: NamedDependency[CatalogService],
     ) -> AliasOut:
         """Let an alias name a version, from the next request on."""
         check_alias(alias)
+        data = decode_body(await request.body(), AliasSet)
         if data.split is not None:
             raise UnprocessableError(
                 "split: weighted splits are not supported yet; give a version.",

@@ -8,7 +8,6 @@ from typing import IO
 from uuid import UUID
 
 from jinja2 import TemplateSyntaxError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError, NoResultFound
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -25,6 +24,7 @@ from loraplex.platform.db.audit import record
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Adapter, AdapterVersion, Upload
 from loraplex.platform.errors import BadRequestError, ConflictError, UnprocessableError
+from loraplex.platform.inference.chat_template import check_syntax
 
 PIECE = 1024 * 1024
 ATTEMPTS = 3  # of a transaction that met another one creating the same adapter
@@ -231,8 +231,16 @@ async def _end_upload(session: AsyncSession, upload_id: UUID) -> None:
 
 
 def _check_template(text: str) -> None:
+    if "\0" in text:
+        raise BadRequestError(
+            "chat_template: it holds a NUL character; remove it.", param="chat_template"
+        )
     try:
-        ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).parse(text)
+        check_syntax(text)
+    except RecursionError as error:
+        raise UnprocessableError(
+            "chat_template: it is nested too deeply; simplify it.", param="chat_template"
+        ) from error
     except TemplateSyntaxError as error:
         raise BadRequestError(
             f"chat_template: line {error.lineno} is not valid Jinja: {error.message}.",

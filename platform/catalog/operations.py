@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.openapi.spec import Operation, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
+
+from loraplex.platform.body_schema import body_of, object_schema, text_fields
+from loraplex.platform.catalog.schemas import MAX_VERSION
 
 _CHOICES = {
     "base": "base model id; needed when several are served",
@@ -18,9 +21,9 @@ class PushOperation(Operation):
 
     def __post_init__(self) -> None:
         files = {"config": "adapter_config.json", "weights": "adapter_model.safetensors"}
-        fields = {"name": "adapter name", **files, **_CHOICES}
-        schema = _object(fields, required=["name", *files])
-        self.request_body = _body("multipart/form-data", schema)
+        fields = text_fields({"name": "adapter name", **files, **_CHOICES})
+        schema = object_schema(fields, required=["name", *files])
+        self.request_body = body_of("multipart/form-data", schema)
 
 
 @dataclass
@@ -28,21 +31,17 @@ class OpenUploadOperation(Operation):
     """The announcement of a resumable upload."""
 
     def __post_init__(self) -> None:
-        fields = {
-            "name": "adapter name",
-            "sha256": "of the weights file, 64 lower-case hex digits",
-            "config": "adapter_config.json, as text or as JSON",
-            **_CHOICES,
-        }
-        schema = _object(fields, required=["name", "size", "sha256", "config"])
-        assert schema.properties is not None
-        schema.properties["size"] = Schema(
+        sha256 = "of the weights file, 64 lower-case hex digits"
+        fields = text_fields({"name": "adapter name", "sha256": sha256, **_CHOICES})
+        fields["size"] = Schema(
             type=OpenAPIType.INTEGER, minimum=1, description="bytes of the weights file"
         )
-        schema.properties["config"] = Schema(
-            type=[OpenAPIType.STRING, OpenAPIType.OBJECT], description=fields["config"]
+        fields["config"] = Schema(
+            type=[OpenAPIType.STRING, OpenAPIType.OBJECT],
+            description="adapter_config.json, as text or as JSON",
         )
-        self.request_body = _body("application/json", schema)
+        schema = object_schema(fields, required=["name", "size", "sha256", "config"])
+        self.request_body = body_of("application/json", schema)
 
 
 @dataclass
@@ -51,15 +50,19 @@ class SendUploadOperation(Operation):
 
     def __post_init__(self) -> None:
         schema = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
-        self.request_body = _body("application/octet-stream", schema)
+        self.request_body = body_of("application/octet-stream", schema)
 
 
-def _object(fields: dict[str, str], required: list[str]) -> Schema:
-    properties = {
-        name: Schema(type=OpenAPIType.STRING, description=text) for name, text in fields.items()
-    }
-    return Schema(type=OpenAPIType.OBJECT, properties=dict(properties), required=required)
+@dataclass
+class SetAliasOperation(Operation):
+    """What an alias shall name."""
 
-
-def _body(media_type: str, schema: Schema) -> RequestBody:
-    return RequestBody(content={media_type: OpenAPIMediaType(schema=schema)}, required=True)
+    def __post_init__(self) -> None:
+        version = Schema(
+            type=OpenAPIType.INTEGER,
+            minimum=1,
+            maximum=MAX_VERSION,
+            description="number of the version",
+        )
+        schema = object_schema({"version": version}, required=["version"])
+        self.request_body = body_of("application/json", schema)

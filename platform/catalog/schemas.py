@@ -8,6 +8,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from loraplex.platform.db.models import Adapter, AdapterAlias, AdapterVersion, Upload
 
+MAX_VERSION = 2**31 - 1  # what the column holds
+
 
 class AliasOut(Struct):
     """An alias; `previous` is the version it named before, if that still exists."""
@@ -105,7 +107,7 @@ class VersionList(Struct):
 class AliasSet(Struct, forbid_unknown_fields=True):
     """What an alias shall name: a version. Weighted splits are part of the contract and still to come."""
 
-    version: Annotated[int, Meta(ge=1)] | None = None
+    version: Annotated[int, Meta(ge=1, le=MAX_VERSION)] | None = None
     split: dict[str, float] | None = None
 
 
@@ -114,7 +116,9 @@ class UploadCreate(Struct, forbid_unknown_fields=True):
 
     name: str
     size: Annotated[int, Meta(ge=1)]
-    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="64 lower-case hex digits")]
+    sha256: Annotated[
+        str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)", description="64 lower-case hex digits")
+    ]
     config: Raw
     base: str | None = None
     alias: str | None = None

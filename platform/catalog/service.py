@@ -12,6 +12,7 @@ from loraplex.platform.auth.principal import Principal
 from loraplex.platform.catalog import resolve as resolving
 from loraplex.platform.catalog.bases import BaseModels
 from loraplex.platform.catalog.resolve import ModelEntry, ResolvedModel
+from loraplex.platform.catalog.schemas import MAX_VERSION
 from loraplex.platform.catalog.weights import Weights
 from loraplex.platform.db.audit import record
 from loraplex.platform.db.database import Database
@@ -222,7 +223,8 @@ async def _version(session: AsyncSession, adapter: Adapter, n: int) -> AdapterVe
         .where(AdapterVersion.adapter_id == adapter.id, AdapterVersion.n == n)
         .options(joinedload(AdapterVersion.blob))
     )
-    version = await session.scalar(query)
+    # Larger numbers do not fit the column, and would fail instead of finding nothing.
+    version = await session.scalar(query) if 1 <= n <= MAX_VERSION else None
     if version is None:
         raise NotFoundError(f"{adapter.name} has no version {n}.")
     return version

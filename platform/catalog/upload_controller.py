@@ -11,13 +11,15 @@ from litestar.params import FromPath
 
 from loraplex.platform.auth.guards import requires_adapters
 from loraplex.platform.auth.principal import Principal
+from loraplex.platform.body import decode_body
 from loraplex.platform.catalog.intake import Intake
 from loraplex.platform.catalog.operations import OpenUploadOperation, SendUploadOperation
 from loraplex.platform.catalog.owner import provide_owner
 from loraplex.platform.catalog.schemas import UploadCreate, UploadOut, VersionOut
 from loraplex.platform.catalog.service import CatalogService
 from loraplex.platform.catalog.uploads import MAX_WEIGHTS, Uploads, parse_content_range
-from loraplex.platform.inference.body import decode_body
+from loraplex.platform.errors import BadRequestError
+from loraplex.platform.nul import refuse_nul
 
 
 class UploadController(Controller):
@@ -25,7 +27,7 @@ class UploadController(Controller):
 
     path = "/api/v1/uploads"
     tags = ("uploads",)
-    guards = (requires_adapters,)
+    guards = (requires_adapters, refuse_nul)
     dependencies = {"owner": Provide(provide_owner)}  # noqa: RUF012  # Litestar's declaration
 
     @post(operation_id="OpenUpload", operation_class=OpenUploadOperation)
@@ -41,7 +43,7 @@ class UploadController(Controller):
         data = decode_body(await request.body(), UploadCreate)
         config = bytes(data.config)
         if config.startswith(b'"'):
-            config = msgspec.json.decode(config, type=str).encode()
+            config = _text(config)
         intent = intake.intent(
             owner,
             name=data.name,
@@ -104,3 +106,12 @@ class UploadController(Controller):
     ) -> None:
         """Forget an upload and what was sent."""
         await uploads.cancel(owner, upload_id)
+
+
+def _text(config: bytes) -> bytes:
+    try:
+        return msgspec.json.decode(config, type=str).encode()
+    except (msgspec.DecodeError, UnicodeError):
+        raise BadRequestError(
+            "config: this is not valid JSON text.", param="config", code="invalid_value"
+        ) from None

@@ -2,6 +2,7 @@
 once. How far one got is read from its chunk rows, never from a counter that could be wrong."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID
@@ -29,6 +30,7 @@ from loraplex.platform.errors import (
 LIFETIME = timedelta(hours=24)
 MAX_OPEN = 32  # per tenant
 MAX_WEIGHTS = 16 * 1024**3
+_RANGE = re.compile(r"bytes (?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,18})/(?P<total>[0-9]{1,18}|\*)")
 
 
 class Uploads:
@@ -199,15 +201,13 @@ def parse_content_range(value: str | None, size: int) -> int:
     """
     if value is None:
         return 0
-    unit, _, rest = value.strip().partition(" ")
-    span, _, total = rest.partition("/")
-    first, _, last = span.partition("-")
-    if unit != "bytes" or not first.isdigit() or not last.isdigit() or int(last) < int(first):
+    match = _RANGE.fullmatch(value.strip())
+    if match is None or int(match["last"]) < int(match["first"]):
         raise BadRequestError(
             "Content-Range: write 'bytes FIRST-LAST/SIZE'.", param="content-range"
         )
-    if total not in ("*", str(size)):
+    if match["total"] not in ("*", str(size)):
         raise BadRequestError(
             f"Content-Range: the size announced for this upload is {size}.", param="content-range"
         )
-    return int(first)
+    return int(match["first"])

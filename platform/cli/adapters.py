@@ -6,7 +6,7 @@ from typing import cast
 
 import click
 
-from loraplex.platform.cli.client import ApiClient, Json
+from loraplex.platform.cli.client import ApiClient, Json, api_path
 from loraplex.platform.cli.output import (
     json_option,
     print_json,
@@ -17,7 +17,7 @@ from loraplex.platform.cli.output import (
 )
 
 PROD = "prod"
-ADAPTERS = "/api/v1/adapters"
+ADAPTERS = "adapters"
 
 
 @click.group()
@@ -69,7 +69,7 @@ def push(
 def list_adapters(tenant: str | None, as_json: bool) -> None:
     """List adapters by name."""
     with ApiClient.from_environment() as api:
-        adapters = list(api.pages(ADAPTERS, tenant_query(tenant)))
+        adapters = list(api.pages(api_path(ADAPTERS), tenant_query(tenant)))
     if as_json:
         print_json(adapters)
         return
@@ -153,20 +153,19 @@ def delete(name: str, yes: bool, tenant: str | None) -> None:
     if not yes and sys.stdin.isatty():
         click.confirm(f"Delete {name}? This cannot be undone.", abort=True)
     adapter_name, version = _split(name)
-    path = f"{ADAPTERS}/{adapter_name}"
-    if version is not None:
-        path += f"/versions/{version}"
+    selected = () if version is None else ("versions", str(version))
+    path = api_path(ADAPTERS, adapter_name, *selected)
     with ApiClient.from_environment() as api:
         api.call("DELETE", path, query=tenant_query(tenant))
     click.echo(f"Deleted {name}.")
 
 
 def _get(api: ApiClient, name: str, tenant: str | None) -> Json:
-    return api.call("GET", f"{ADAPTERS}/{name}", query=tenant_query(tenant))
+    return api.call("GET", api_path(ADAPTERS, name), query=tenant_query(tenant))
 
 
 def _point(api: ApiClient, name: str, alias: str, version: int, tenant: str | None) -> None:
-    path = f"{ADAPTERS}/{name}/aliases/{alias}"
+    path = api_path(ADAPTERS, name, "aliases", alias)
     api.call("PUT", path, body={"version": version}, query=tenant_query(tenant))
     click.echo(f"{name}@{alias} names version {version}.")
 

@@ -1,12 +1,11 @@
 """Owns the command `loraplex bench`."""
 
 import asyncio
-import os
 
 import click
 import msgspec
 
-from loraplex.platform.cli.client import DEFAULT_URL
+from loraplex.platform.cli.client import address_from_environment
 from loraplex.platform.cli.output import json_option, print_json, print_table
 
 
@@ -40,11 +39,8 @@ def serve(
     # Imported here so that other commands start fast.
     from loraplex.platform.bench.load import Load, LoadError, run_load
 
-    key = os.environ.get("LORAPLEX_API_KEY", "")
-    if not key:
-        raise click.ClickException("Set LORAPLEX_API_KEY to an API key first.")
+    url, key = address_from_environment()
     load = Load(models, requests, concurrency, prompt_tokens, output_tokens)
-    url = os.environ.get("LORAPLEX_URL") or DEFAULT_URL
     try:
         report = asyncio.run(run_load(url, key, load))
     except LoadError as error:

@@ -2,16 +2,54 @@
 whatever goes wrong."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 import click
 import httpx
 import msgspec
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+_VISIBLE_ASCII = re.compile(r"[!-~]+")
 Json = dict[str, object]
+
+
+def address_from_environment() -> tuple[str, str]:
+    """The URL in `LORAPLEX_URL` and the key in `LORAPLEX_API_KEY`, both fit to be sent.
+
+    Raises:
+        click.ClickException: no key, or one of the two cannot be what it should; never shows the key.
+    """
+    key = os.environ.get("LORAPLEX_API_KEY", "")
+    if not key:
+        raise click.ClickException("Set LORAPLEX_API_KEY to an API key first.")
+    if not _VISIBLE_ASCII.fullmatch(key):
+        raise click.ClickException(
+            "LORAPLEX_API_KEY has a space, a line break or another character that no API key has; "
+            "set it to the key alone."
+        )
+    url = os.environ.get("LORAPLEX_URL") or DEFAULT_URL
+    if not _is_server(url):
+        raise click.ClickException("LORAPLEX_URL is not a URL; write http://HOST:PORT.")
+    return url, key
+
+
+def api_path(*parts: str) -> str:
+    """The path of an object of the management API. Parts are names that users type, so each stays one part.
+
+    Raises:
+        click.ClickException: a part that would name another object.
+    """
+    for part in parts:
+        # Servers decode an escaped slash before they route, so escaping alone would not do.
+        if part in ("", ".", "..") or "/" in part:
+            raise click.ClickException(
+                f"{part!r} cannot be a name; names have letters, digits, dots, dashes and underscores."
+            )
+    return "/".join(("/api/v1", *(quote(part, safe="") for part in parts)))
 
 
 class ApiClient:
@@ -32,10 +70,7 @@ class ApiClient:
     @classmethod
     def from_environment(cls) -> "ApiClient":
         """The server `LORAPLEX_URL` names, with the key in `LORAPLEX_API_KEY`."""
-        key = os.environ.get("LORAPLEX_API_KEY", "")
-        if not key:
-            raise click.ClickException("Set LORAPLEX_API_KEY to an API key first.")
-        return cls(os.environ.get("LORAPLEX_URL") or DEFAULT_URL, key)
+        return cls(*address_from_environment())
 
     def __enter__(self) -> Self:
         return self
@@ -92,8 +127,6 @@ class ApiClient:
             raise click.ClickException(
                 f"{self._url} cannot be reached ({error}); check LORAPLEX_URL."
             ) from error
-        except httpx.InvalidURL as error:
-            raise click.ClickException(f"LORAPLEX_URL is not a URL: {error}.") from error
 
     def _read(self, answer: httpx.Response) -> Json:
         try:
@@ -107,6 +140,8 @@ class ApiClient:
         if answer.is_success:
             return body
         detail = str(body.get("detail") or f"The server answered {answer.status_code}.")
+        # The server speaks of its query, commands of their options.
+        detail = detail.replace("?tenant=NAME", "--tenant NAME")
         param = body.get("param")
         # Most sentences name the field themselves.
         raise click.ClickException(
@@ -118,3 +153,15 @@ def rows(answer: Json) -> list[Json]:
     """The elements of a list answer."""
     data = answer.get("data")
     return [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
+
+
+def _is_server(url: str) -> bool:
+    try:
+        parsed = httpx.URL(url)
+        parsed.host.encode("idna")  # as name lookup does
+    except (httpx.InvalidURL, UnicodeError):
+        return False
+    # Characters that no host has come back escaped; only an IPv6 zone is written with a percent sign.
+    named = parsed.host != "" and (":" in parsed.host or "%" not in parsed.host)
+    reachable = parsed.port is None or 0 < parsed.port <= 65535
+    return parsed.scheme in ("http", "https") and named and reachable

@@ -35,7 +35,7 @@ def upgrade(data_dir: Path, database_url: str) -> None:
     # Imported here: the client commands start without SQLAlchemy.
     from sqlalchemy.exc import SQLAlchemyError
 
-    from loraplex.platform.db.database import open_database
+    from loraplex.platform.db.database import open_database, unusable
     from loraplex.platform.db.migrate import upgrade as run
     from loraplex.platform.settings import Settings, SettingsError
 
@@ -51,6 +51,5 @@ def upgrade(data_dir: Path, database_url: str) -> None:
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     except (SQLAlchemyError, OSError) as error:
-        cause = getattr(error, "orig", None) or error
-        raise click.ClickException(f"The database cannot be upgraded: {cause}.") from error
+        raise click.ClickException(unusable(error)) from error
     click.echo("The database has the schema of this release.")

@@ -3,7 +3,7 @@
 import click
 
 from loraplex.platform.auth.principal import Scope
-from loraplex.platform.cli.client import ApiClient, rows
+from loraplex.platform.cli.client import ApiClient, api_path, rows
 from loraplex.platform.cli.output import json_option, print_json, print_table
 
 
@@ -29,7 +29,7 @@ def create(tenant: str, name: str, scopes: tuple[str, ...], as_json: bool) -> No
     if scopes:
         body["scopes"] = list(scopes)
     with ApiClient.from_environment() as api:
-        made = api.call("POST", f"/api/v1/tenants/{tenant}/keys", body=body)
+        made = api.call("POST", api_path("tenants", tenant, "keys"), body=body)
     if as_json:
         print_json(made)
         return
@@ -43,7 +43,7 @@ def create(tenant: str, name: str, scopes: tuple[str, ...], as_json: bool) -> No
 def list_keys(tenant: str, as_json: bool) -> None:
     """List the keys of TENANT, without their secrets."""
     with ApiClient.from_environment() as api:
-        keys = rows(api.call("GET", f"/api/v1/tenants/{tenant}/keys"))
+        keys = rows(api.call("GET", api_path("tenants", tenant, "keys")))
     if as_json:
         print_json(keys)
         return
@@ -62,5 +62,5 @@ def list_keys(tenant: str, as_json: bool) -> None:
 def revoke(tenant: str, key_id: str) -> None:
     """End the key KEY_ID of TENANT; within five seconds it works nowhere."""
     with ApiClient.from_environment() as api:
-        api.call("DELETE", f"/api/v1/tenants/{tenant}/keys/{key_id}")
+        api.call("DELETE", api_path("tenants", tenant, "keys", key_id))
     click.echo(f"Revoked {key_id}.")

@@ -18,7 +18,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from loraplex.platform.cli.client import ApiClient, Json
+from loraplex.platform.cli.client import ApiClient, Json, api_path
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -71,8 +71,8 @@ def push_adapter(api: ApiClient, push: Push) -> Json:
             "base": push.base,
             "chat_template": push.chat_template,
         }
-        upload = api.call("POST", "/api/v1/uploads", body=announcement, query=push.query)
-        path = f"/api/v1/uploads/{upload['id']}"
+        upload = api.call("POST", api_path("uploads"), body=announcement, query=push.query)
+        path = api_path("uploads", str(upload["id"]))
         _send(api, path, push, size, progress, progress.add_task("Sending", total=size))
         progress.add_task("Checking", total=None)
         return api.call("POST", f"{path}/complete", query=push.query)

@@ -2,7 +2,7 @@
 
 import click
 
-from loraplex.platform.cli.client import ApiClient
+from loraplex.platform.cli.client import ApiClient, api_path
 from loraplex.platform.cli.output import json_option, print_json, print_table
 
 
@@ -17,7 +17,7 @@ def tenant() -> None:
 def create(name: str, as_json: bool) -> None:
     """Make the tenant NAME."""
     with ApiClient.from_environment() as api:
-        made = api.call("POST", "/api/v1/tenants", body={"name": name})
+        made = api.call("POST", api_path("tenants"), body={"name": name})
     if as_json:
         print_json(made)
     else:
@@ -29,7 +29,7 @@ def create(name: str, as_json: bool) -> None:
 def list_tenants(as_json: bool) -> None:
     """List tenants by name."""
     with ApiClient.from_environment() as api:
-        tenants = list(api.pages("/api/v1/tenants"))
+        tenants = list(api.pages(api_path("tenants")))
     if as_json:
         print_json(tenants)
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
@@ -103,7 +103,7 @@ def open_database(settings: Settings) -> Database:
     main.parent.mkdir(parents=True, exist_ok=True)
     name = "weights.db" if main.name == "loraplex.db" else f"{main.stem}-weights.db"
     weights = url.set(database=str(main.with_name(name)))
-    return Database(Store(_sqlite_engine(url)), Store(_sqlite_engine(weights, page_size=65536)))
+    return Database(Store(_sqlite_engine(url)), Store(_weights_engine(weights)))
 
 
 def database_url(settings: Settings) -> URL:
@@ -131,7 +131,23 @@ def database_url(settings: Settings) -> URL:
     return url.set(drivername=driver)
 
 
-def _sqlite_engine(url: URL, page_size: int = 4096) -> AsyncEngine:
+def unusable(error: Exception) -> str:
+    """One sentence for a database that answers with this error."""
+    cause: BaseException = (error.orig or error) if isinstance(error, DBAPIError) else error
+    if isinstance(error, DBAPIError):
+        # PostgreSQL's driver is wrapped twice, and the outer text begins with the name of a class.
+        cause = cause.__cause__ or cause
+    reason = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
+    return f"The database cannot be used ({reason}); check --data-dir and --database-url."
+
+
+def _weights_engine(url: URL) -> AsyncEngine:
+    # 64 KiB pages write weights about half again as fast as 4 KiB ones; only a new file takes the setting. Deleted
+    # weights are overwritten: not every build of SQLite does that unasked.
+    return _sqlite_engine(url, page_size=65536, pragmas=("secure_delete = ON",))
+
+
+def _sqlite_engine(url: URL, page_size: int = 4096, pragmas: tuple[str, ...] = ()) -> AsyncEngine:
     engine = create_async_engine(url, connect_args={"timeout": 30}, hide_parameters=True)
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -139,13 +155,13 @@ def _sqlite_engine(url: URL, page_size: int = 4096) -> AsyncEngine:
         # The driver must not open transactions by itself: it would defer them (see `begin`).
         connection.isolation_level = None
         cursor = connection.cursor()
-        # 64 KiB pages write weights about half again as fast as 4 KiB ones; only a new file takes the setting.
         for pragma in (
             "busy_timeout = 30000",
             f"page_size = {page_size}",
             "journal_mode = WAL",
             "synchronous = NORMAL",
             "foreign_keys = ON",
+            *pragmas,
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

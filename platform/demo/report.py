@@ -84,9 +84,7 @@ def print_result(console: Console, result: Result) -> None:
 
 def print_access(console: Console, url: str, operator_key: str, keys: Mapping[str, str]) -> None:
     """URLs, keys and a command to paste."""
-    console.print(
-        f"\n[bold]OpenAI API[/]  {url}/v1   [bold]schema[/] {url}/schema"
-    )
+    console.print(f"\n[bold]OpenAI API[/]  {url}/v1   [bold]schema[/] {url}/schema")
     for name, key in {"operator": operator_key, **keys}.items():
         console.print(f"[bold]{name}[/] key {key}", soft_wrap=True, highlight=False)
     recipe = RECIPES[0]

@@ -35,18 +35,21 @@ class ChatTemplate:
 
     def __init__(self, source: str) -> None:
         """Raises TemplateError when the source is not valid Jinja."""
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True,
-            lstrip_blocks=True,
-            extensions=["jinja2.ext.loopcontrols", _Generation],
-        )
+        environment = _environment()
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = _strftime_now
         try:
             self._template = environment.from_string(source)
-        except (jinja2.TemplateError, RecursionError, MemoryError, ArithmeticError) as error:
-            raise TemplateError(f"The chat template is not valid: {error}") from None
+        # SyntaxError: blocks nested deeper than Python, which Jinja compiles to, allows.
+        except (
+            jinja2.TemplateError,
+            SyntaxError,
+            RecursionError,
+            MemoryError,
+            ArithmeticError,
+        ) as error:
+            raise TemplateError(f"The chat template is not valid: {_printable(error)}") from None
 
     def render(self, messages: list[Json], *, bos_token: str, eos_token: str) -> str:
         """The prompt, ending where the assistant's answer begins.
@@ -55,7 +58,7 @@ class ChatTemplate:
             TemplateError: the template refuses these messages or fails on them.
         """
         try:
-            return self._template.render(
+            text = self._template.render(
                 messages=messages,
                 add_generation_prompt=True,
                 bos_token=bos_token,
@@ -64,8 +67,42 @@ class ChatTemplate:
                 documents=None,
             )
         except Exception as error:  # a template can raise whatever Python can
-            reason = str(error) or type(error).__name__
+            reason = _printable(error)
             raise TemplateError(f"The chat template refused these messages: {reason}") from None
+        if not _is_unicode(text):
+            raise TemplateError("The chat template made a text with half a surrogate pair in it.")
+        return text
+
+
+def check_syntax(source: str) -> None:
+    """Parse a template without compiling it, which would already compute its constants.
+
+    Raises:
+        jinja2.TemplateSyntaxError: with the line.
+        RecursionError: it is nested too deeply.
+    """
+    _environment().parse(source)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    return ImmutableSandboxedEnvironment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.loopcontrols", _Generation],
+    )
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _printable(error: Exception) -> str:
+    # The template chooses the text, and may put half a surrogate pair into it.
+    return str(error).encode(errors="replace").decode() or type(error).__name__
 
 
 def template_messages(messages: list[Message]) -> list[Json]:
@@ -106,7 +143,7 @@ def _content(message: Message) -> str:
 def _arguments(text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

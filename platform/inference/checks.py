@@ -34,14 +34,14 @@ def check_chat(request: ChatRequest) -> None:
     _refuse_set(
         ("tools", request.tools),
         ("functions", request.functions),
-        ("audio", _value(request.audio)),
-        ("prediction", _value(request.prediction)),
-        ("web_search_options", _value(request.web_search_options)),
-        ("moderation", _value(request.moderation)),
+        ("audio", _value("audio", request.audio)),
+        ("prediction", _value("prediction", request.prediction)),
+        ("web_search_options", _value("web_search_options", request.web_search_options)),
+        ("moderation", _value("moderation", request.moderation)),
         ("store", request.store),
     )
-    _refuse_other("tool_choice", _text(request.tool_choice), ("none", "auto"))
-    _refuse_other("function_call", _text(request.function_call), ("none", "auto"))
+    _refuse_other("tool_choice", _text("tool_choice", request.tool_choice), ("none", "auto"))
+    _refuse_other("function_call", _text("function_call", request.function_call), ("none", "auto"))
     _refuse_other("service_tier", request.service_tier, ("auto", "default"))
     _refuse_other("prompt_cache_retention", request.prompt_cache_retention, ("in_memory",))
     _refuse_other("reasoning_effort", request.reasoning_effort, ("none",))
@@ -57,7 +57,7 @@ def check_chat(request: ChatRequest) -> None:
 
 
 def _check_message(message: Message, path: str) -> None:
-    if _value(message.audio) is not None:
+    if _value(f"{path}.audio", message.audio) is not None:
         raise _refused(f"{path}.audio", f"{path}.audio is not supported.")
     if message.function_call is not None:
         where = f"{path}.function_call"
@@ -88,14 +88,20 @@ def _check_metadata(metadata: dict[str, str]) -> None:
         raise _refused("metadata", "metadata keys have at most 64 characters, values at most 512.")
 
 
-def _value(raw: msgspec.Raw) -> object:
-    value: object = msgspec.json.decode(raw)
+def _value(name: str, raw: msgspec.Raw) -> object:
+    # The first decoding skipped over it: only now strings, numbers and depth are looked at.
+    try:
+        value: object = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadRequestError(
+            f"{name}: this value cannot be read; leave it out.", param=name, code="invalid_value"
+        ) from None
     return value
 
 
-def _text(raw: msgspec.Raw) -> str | None:
+def _text(name: str, raw: msgspec.Raw) -> str | None:
     """A field that is either a plain string or an object; an object stays JSON."""
-    value = _value(raw)
+    value = _value(name, raw)
     return value if isinstance(value, str | None) else bytes(raw).decode()
 
 

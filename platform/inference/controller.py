@@ -14,11 +14,11 @@ from litestar.types import ASGIApp
 
 from loraplex.platform.auth.guards import requires_operator
 from loraplex.platform.auth.principal import Principal
+from loraplex.platform.body import decode_body
 from loraplex.platform.catalog.service import CatalogService
 from loraplex.platform.engines.pool import EnginePool, EngineStatus
 from loraplex.platform.inference.answer import Answer
 from loraplex.platform.inference.bodies import Model, ModelList
-from loraplex.platform.inference.body import decode_body
 from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest
 from loraplex.platform.inference.service import InferenceService
 from loraplex.platform.inference.streaming import (

@@ -41,7 +41,7 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     min_p: float | None = None
     min_tokens: Int | None = None
     ignore_eos: bool | None = None
-    stop_token_ids: list[TokenId] | None = None
+    stop_token_ids: Annotated[list[TokenId], msgspec.Meta(max_length=1024)] | None = None
     repetition_penalty: float | None = None
     priority: Annotated[int, msgspec.Meta(ge=0, le=1000)] | None = None
 

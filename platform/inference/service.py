@@ -20,8 +20,6 @@ from loraplex.platform.inference.prompts import encode, read_prompts, tokenizer_
 from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest, StreamOptions
 from loraplex.platform.inference.templates import Templates
 
-MAX_JOBS = 1024
-
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -37,6 +35,12 @@ class Target:
         if version is None:
             return None
         return AdapterFile(version.identity, version.weights_sha256, version.size, version.config)
+
+    @property
+    def context(self) -> int | None:
+        """The most tokens of a prompt and its answer, once the engine has told."""
+        beat = self.base.client.beat
+        return beat.max_model_len or None if beat is not None else None
 
     @property
     def cache_salt(self) -> bytes:
@@ -64,8 +68,10 @@ class InferenceService:
         params = completion_params(request)
         target = await self._target(principal, request.model)
         model = target.base.model
-        prompts = await read_prompts(request.prompt, model, echo=bool(request.echo))
         n = request.n or 1
+        prompts = await read_prompts(
+            request.prompt, model, echo=bool(request.echo), n=n, context=target.context
+        )
         jobs = _jobs(target, [prompt.ids for prompt in prompts], params, n, request.priority or 0)
         echoes = [prompt.text if request.echo else "" for prompt in prompts for _ in range(n)]
         heading = Heading.new("cmpl", request.model, model.config.fingerprint)
@@ -84,12 +90,12 @@ class InferenceService:
         target = await self._target(principal, request.model)
         tokenizer = tokenizer_of(target.base.model)
         text = await self._render(target, request)
-        prompt = await encode(tokenizer, text, special=False)
         n = request.n or 1
         heading = Heading.new("chatcmpl", request.model, target.base.model.config.fingerprint)
         writer = ChatWriter(heading, tokenizer, n, request.stream_options or StreamOptions())
         try:
-            jobs = _jobs(target, [prompt], params, n, request.priority or 0)
+            (ids,) = await encode(tokenizer, [text], special=False, context=target.context)
+            jobs = _jobs(target, [tuple(ids)], params, n, request.priority or 0)
             return Answer(await target.base.client.generate(jobs), writer)
         except BadRequestError as error:
             if error.param == "prompt":
@@ -149,27 +155,9 @@ class InferenceService:
 def _jobs(
     target: Target, prompts: list[tuple[int, ...]], params: SamplingParams, n: int, priority: int
 ) -> list[Job]:
-    if len(prompts) * n > MAX_JOBS:
-        raise BadRequestError(
-            f"{len(prompts)} prompts with n={n} are more than {MAX_JOBS} answers; send several requests.",
-            param="prompt",
-        )
-    _check_lengths(target, prompts)
     adapter, salt = target.adapter, target.cache_salt
     return [
         Job(prompt, choice, adapter, salt, priority)
         for prompt in prompts
         for choice in choices(params, n)
     ]
-
-
-def _check_lengths(target: Target, prompts: list[tuple[int, ...]]) -> None:
-    """The engine judges lengths exactly; this spares it from reading what is far too long."""
-    beat = target.base.client.beat
-    longest = max(map(len, prompts))
-    if beat is not None and 0 < beat.max_model_len <= longest:
-        raise BadRequestError(
-            f"This model's context length is {beat.max_model_len} tokens; the prompt alone has {longest}.",
-            param="prompt",
-            code="context_length_exceeded",
-        )

@@ -53,7 +53,10 @@ class TemplateProcess:
             "bos_token": bos_token,
             "eos_token": eos_token,
         }
-        line = json.dumps(order).encode() + b"\n"
+        try:
+            line = json.dumps(order).encode() + b"\n"
+        except RecursionError:
+            raise TemplateError("The messages are nested too deeply.") from None
         # Shielded: an exchange that was begun is ended, or the next one would read its answer.
         answer = await asyncio.shield(asyncio.ensure_future(self._take_turn(line)))
         if answer is None:

@@ -1,14 +1,18 @@
 """Owns the routes of tenants and their keys."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from litestar import Controller, delete, get, post
+from litestar import Controller, Request, delete, get, post
+from litestar.datastructures import State
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 
 from loraplex.platform.auth.guards import requires_operator, requires_tenant_admin
 from loraplex.platform.auth.principal import DEFAULT_SCOPES, Principal
 from loraplex.platform.auth.service import KeyService
+from loraplex.platform.body import decode_body
+from loraplex.platform.nul import refuse_nul
+from loraplex.platform.tenants.operations import CreateKeyOperation, CreateTenantOperation
 from loraplex.platform.tenants.schemas import (
     KeyCreate,
     KeyList,
@@ -27,16 +31,17 @@ class TenantController(Controller):
 
     path = "/api/v1/tenants"
     tags = ("tenants",)
-    guards = (requires_operator,)
+    guards = (requires_operator, refuse_nul)
 
-    @post(operation_id="CreateTenant")
+    @post(operation_id="CreateTenant", operation_class=CreateTenantOperation)
     async def create(
         self,
-        data: JSONBody[TenantCreate],
+        request: Request[Any, Any, State],
         principal: NamedDependency[Principal],
         tenants: NamedDependency[TenantService],
     ) -> TenantOut:
         """Make a tenant."""
+        data = decode_body(await request.body(), TenantCreate)
         return TenantOut.of(await tenants.create(principal, data.name))
 
     @get(operation_id="ListTenants")
@@ -57,18 +62,19 @@ class KeyController(Controller):
 
     path = "/api/v1/tenants/{tenant:str}/keys"
     tags = ("keys",)
-    guards = (requires_tenant_admin,)
+    guards = (requires_tenant_admin, refuse_nul)
 
-    @post(operation_id="CreateKey")
+    @post(operation_id="CreateKey", operation_class=CreateKeyOperation)
     async def create(
         self,
+        request: Request[Any, Any, State],
         tenant: FromPath[str],
-        data: JSONBody[KeyCreate],
         principal: NamedDependency[Principal],
         tenants: NamedDependency[TenantService],
         keys: NamedDependency[KeyService],
     ) -> KeyOut:
         """Make a key. Its secret is in this answer and nowhere else."""
+        data = decode_body(await request.body(), KeyCreate)
         owner = await tenants.get(tenant)
         scopes = DEFAULT_SCOPES if data.scopes is None else frozenset(data.scopes)
         key, token = await keys.create(principal, owner.id, data.name, scopes)

@@ -8,14 +8,14 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from loraplex.platform.auth.principal import Scope
 from loraplex.platform.db.models import ApiKey, Tenant
 
-TenantName = Annotated[
-    str,
-    Meta(
-        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
-        description="lower-case letters, digits and dashes, at most 63",
-    ),
-]
-KeyName = Annotated[str, Meta(max_length=100)]
+# Python's `$` also matches in front of a last line break; JSON Schema has no `\Z`.
+TENANT_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$(?!\n)"
+TENANT_NAME_MEANING = "lower-case letters, digits and dashes, at most 63"
+KEY_NAME_LENGTH = 100
+
+TenantName = Annotated[str, Meta(pattern=TENANT_NAME, description=TENANT_NAME_MEANING)]
+# PostgreSQL stores no NUL.
+KeyName = Annotated[str, Meta(max_length=KEY_NAME_LENGTH, pattern=r"^[^\x00]*$")]
 
 
 class TenantCreate(Struct, forbid_unknown_fields=True):

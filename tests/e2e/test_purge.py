@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,19 +16,16 @@ def cached_files(server: Serve) -> set[str]:
     return {file.stem for file in (server.log.parent / "cache").rglob("*.safetensors")}
 
 
+def has_files(server: Serve, count: int) -> bool:
+    return len(cached_files(server)) == count
+
+
 def test_deleting_an_adapter_purges_every_tier(server: Serve, adapters: list[Path]) -> None:
     tenant = server.tenant("mortal")
     before = cached_files(server)
     time.sleep(1.2)  # the counters are renewed once a second
     resident, on_host = server.counter("adapters_resident"), server.counter("cache_host_entries")
-    # Bytes of its own: a file another tenant has too would rightly stay on the disk.
-    folder = server.log.parent / "mortal"
-    folder.mkdir()
-    (folder / "adapter_config.json").write_bytes((adapters[2] / "adapter_config.json").read_bytes())
-    weights = bytearray((adapters[2] / "adapter_model.safetensors").read_bytes())
-    weights[-4:] = b"\x00\x00\x80\x3f"  # 1.0
-    (folder / "adapter_model.safetensors").write_bytes(weights)
-    assert tenant.push("brief", folder).status_code == 201
+    assert tenant.push("brief", adapters[2]).status_code == 201
     assert tenant.complete(model="brief", prompt="x", max_tokens=1).status_code == 200
     new = cached_files(server) - before
     assert len(new) == 1
@@ -69,6 +67,25 @@ def test_deleting_an_adapter_purges_every_tier(server: Serve, adapters: list[Pat
         ),
         10,
     )
+
+
+def test_deleting_reaches_files_of_an_earlier_engine_process(
+    model: Path, adapters: list[Path], tmp_path: Path
+) -> None:
+    with Serve(model, tmp_path / "data") as server:
+        tenants = [server.tenant(name) for name in ("one", "two")]
+        for tenant in tenants:  # equal files: each tenant has its own copy on the disk
+            assert tenant.push("brief", adapters[0]).status_code == 201
+            assert tenant.complete(model="brief", prompt="x", max_tokens=1).status_code == 200
+        assert len(cached_files(server)) == 2
+        server.child("loraplex.platform.engines.worker").kill()
+        server.wait(lambda: not server.engine()["ready"], 10)
+        server.wait(lambda: bool(server.engine()["ready"]))
+        for tenant in tenants:
+            before = len(cached_files(server))
+            assert tenant.http.delete("/api/v1/adapters/brief").is_success
+            server.wait(partial(has_files, server, before - 1), 10)
+            tenant.http.close()
 
 
 def test_the_engine_view_is_for_operators(server: Serve) -> None:

@@ -124,13 +124,65 @@ def test_a_directory_without_an_adapter(tenant: Run, tmp_path: Path) -> None:
     assert "adapter_config.json is missing" in result.stderr
 
 
-def test_no_key_no_server_no_url() -> None:
-    result = CliRunner().invoke(main, ["tenant", "list"], env={"LORAPLEX_API_KEY": ""})
-    assert (result.exit_code, "Set LORAPLEX_API_KEY" in result.stderr) == (1, True)
-    for url in ("http://127.0.0.1:1", "http://[", "nonsense"):
-        result = Run(url, "x")("tenant", "list")
-        assert result.exit_code == 1
-        assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("key", "list", "acme/../{other}"),
+        ("key", "list", "{other}/keys?x="),
+        ("key", "revoke", "..", "x"),
+        ("adapter", "show", "../tenants"),
+        ("adapter", "show", ""),
+        ("adapter", "show", "."),
+        ("adapter", "show", "none?x=1"),
+        ("adapter", "show", "none#x"),
+        ("adapter", "show", "%2e%2e"),
+        ("adapter", "delete", "none/versions/1"),
+        ("adapter", "promote", "none@1", "--alias", "../../none"),
+    ],
+)
+def test_names_stay_names(server: Server, operator: Run, words: tuple[str, ...]) -> None:
+    # An existing tenant that the name must not lead to.
+    operator("tenant", "create", "globex")
+    tail = ("--tenant", "globex") if words[0] == "adapter" else ()
+    result = operator(*(word.format(other="globex") for word in words), *tail)
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "cannot be a name" in result.stderr or "There is no" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_an_operator_is_told_of_the_option(operator: Run) -> None:
+    result = operator("adapter", "list")
+    assert "add --tenant NAME" in result.stderr
+    assert "?" not in result.stderr
+
+
+COMMANDS = (("tenant", "list"), ("bench", "serve", "--model", "m", "--requests", "1"))
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:1", "http://[", "http://[::1", "http://a..b", "http://h:99999", "nonsense"],
+)
+def test_no_server_no_url(words: tuple[str, ...], url: str) -> None:
+    result = Run(url, "x")(*words)
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == 1
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert url == "http://127.0.0.1:1" or "LORAPLEX_URL" in result.stderr
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+@pytest.mark.parametrize("key", ["", "hush\n", "hush é", "hush\x7f", " hush"])
+def test_no_key(words: tuple[str, ...], key: str) -> None:
+    result = Run("http://127.0.0.1:1", key)(*words)
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == 1
+    assert "LORAPLEX_API_KEY" in result.stderr
+    assert "hush" not in result.output
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
 
 
 def test_a_wrong_key(server: Server) -> None:
@@ -145,6 +197,26 @@ def test_upgrading_a_database(tmp_path: Path) -> None:
     assert sorted(f.name for f in (tmp_path / "d").iterdir()) == ["loraplex.db", "weights.db"]
     wrong = CliRunner().invoke(main, ["db", "upgrade", "--database-url", "mysql://h/d"])
     assert (wrong.exit_code, "--database-url" in wrong.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("url", ["", "postgresql://u:p@127.0.0.1:1/d", "mysql://h/d"])
+@pytest.mark.parametrize("words", [("db", "upgrade"), ("serve", "--port", "0", "--model")])
+def test_an_unusable_database_is_one_sentence(
+    base_dir: Path, tmp_path: Path, words: tuple[str, ...], url: str
+) -> None:
+    (tmp_path / "loraplex.db").write_bytes(b"no database" * 1000)
+    words = (*words, str(base_dir)) if words[0] == "serve" else words
+    result = subprocess.run(
+        [sys.executable, "-m", "loraplex", *words, "--data-dir", tmp_path, "--database-url", url],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert "--database-url" in result.stderr
+    assert result.stdout == ""
 
 
 def test_client_commands_start_without_the_server(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, text, update
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from loraplex.platform.catalog.weights import Weights
 from loraplex.platform.db.base import utc_now
@@ -40,6 +42,30 @@ async def test_what_goes_in_comes_out(database: Database, size: int) -> None:
     assert await read(blobs, blob_id) == data
     await blobs.delete(blob_id)
     assert (await read(blobs, blob_id), await blobs.length(blob_id)) == (b"", 0)
+
+
+async def test_deleted_weights_are_overwritten(settings: Settings, database: Database) -> None:
+    if not database.is_split:
+        pytest.skip("PostgreSQL overwrites nothing before it vacuums")
+
+    # As builds of SQLite behave that overwrite nothing unless told to.
+    @event.listens_for(database.weights.engine.sync_engine, "connect", insert=True)
+    def forget(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        connection.cursor().execute("PRAGMA secure_delete = OFF")
+
+    async def found() -> bool:
+        async with database.weights.connection() as connection:
+            await connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+        files = settings.data_dir.glob("weights.db*")
+        return any(data[place : place + 64] in file.read_bytes() for file in files)
+
+    blobs, blob_id, data = DatabaseBlobs(database.weights), uuid4(), os.urandom(2 * CHUNK_SIZE)
+    place = CHUNK_SIZE // 2  # in the middle of a chunk, far from any page's header
+    await blobs.append(blob_id, pieces(data, CHUNK_SIZE))
+    seen = [await found()]
+    await blobs.delete(blob_id)
+    seen.append(await found())
+    assert seen == [True, False]
 
 
 async def test_appending_in_odd_steps(database: Database) -> None:

@@ -92,6 +92,9 @@ def test_the_models_own_template_is_read_from_its_directory(tmp_path: Path) -> N
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "access to attribute '__class__'"),
         ("{{ messages.append(1) }}", "unsafe"),
         ("{% include '/etc/passwd' %}", "The chat template refused these messages: "),
+        ("{{ '\\ud800' }}", "half a surrogate pair"),
+        ("{{ raise_exception('a\\ud800b') }}", "these messages: a?b"),
+        ("{% if 1 %}" * 150 + "{% endif %}" * 150, "The chat template is not valid: "),
     ],
 )  # fmt: skip
 async def test_what_a_template_may_not_do_is_an_error_not_a_crash(
@@ -182,3 +185,16 @@ def test_messages_become_what_templates_expect() -> None:
         {"role": "assistant", "content": "no"},
     ]
     assert json.dumps(messages({"role": "user", "content": "x"}))
+
+
+async def test_arguments_of_a_call_may_be_nested_too_deeply_to_be_read(
+    process: TemplateProcess,
+) -> None:
+    deep = "[" * 100_000
+    call = {"id": "c1", "function": {"name": "f", "arguments": deep}}
+    sent = messages({"role": "assistant", "tool_calls": [call]})
+    source = "{{ messages[0].tool_calls[0].function.arguments }}"
+    assert await process.render(source, sent, "", "") == deep
+    half = {"id": "c1", "function": {"name": "f", "arguments": '"\\ud800"'}}
+    with pytest.raises(TemplateError, match="half a surrogate pair"):
+        render(source, messages({"role": "assistant", "tool_calls": [half]}))

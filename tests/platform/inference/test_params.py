@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from loraplex.engine.sampling_params import SamplingParams
+from loraplex.platform.body import decode_body
 from loraplex.platform.errors import BadRequestError
-from loraplex.platform.inference.body import decode_body
 from loraplex.platform.inference.checks import check_chat, check_completion
 from loraplex.platform.inference.params import chat_params, choices, completion_params
 from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest
@@ -168,3 +168,11 @@ def test_a_function_call_in_a_message_is_refused_and_not_dropped() -> None:
     with pytest.raises(BadRequestError) as error:
         check_chat(chat(messages=[message]))
     assert error.value.param == "messages[0].function_call"
+
+
+def test_stop_token_ids_are_counted() -> None:
+    assert len(completion_params(completion(stop_token_ids=[1] * 1024)).stop_token_ids) == 1024
+    for ask in (completion, chat):
+        with pytest.raises(BadRequestError) as error:
+            ask(stop_token_ids=[1] * 1025)
+        assert (error.value.param, error.value.code) == ("stop_token_ids", "invalid_value")

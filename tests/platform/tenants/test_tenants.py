@@ -27,7 +27,7 @@ async def test_a_name_is_taken_once(api: Api) -> None:
 
 @sqlite_only
 async def test_bad_tenant_names(api: Api) -> None:
-    for name in ("", "Upper", "a/b", "a b", "-a", "x" * 64, "a@b", 7, None):
+    for name in ("", "Upper", "a/b", "a b", "-a", "x" * 64, "a@b", "a\n", 7, None):
         answer = await api.client.post("/api/v1/tenants", json={"name": name}, headers=OPS)
         assert (answer.status_code, answer.json()["param"]) == (400, "name"), name
 

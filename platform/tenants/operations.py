@@ -1,0 +1,36 @@
+"""Owns the OpenAPI of the routes of tenants and keys that read their body themselves."""
+
+from dataclasses import dataclass
+
+from litestar.openapi.spec import Operation, Schema
+from litestar.openapi.spec.enums import OpenAPIType
+
+from loraplex.platform.auth.principal import Scope
+from loraplex.platform.body_schema import body_of, object_schema
+from loraplex.platform.tenants.schemas import KEY_NAME_LENGTH, TENANT_NAME, TENANT_NAME_MEANING
+
+
+@dataclass
+class CreateTenantOperation(Operation):
+    """What a new tenant needs."""
+
+    def __post_init__(self) -> None:
+        name = Schema(type=OpenAPIType.STRING, pattern=TENANT_NAME, description=TENANT_NAME_MEANING)
+        self.request_body = body_of("application/json", object_schema({"name": name}, ["name"]))
+
+
+@dataclass
+class CreateKeyOperation(Operation):
+    """What a new key may be given."""
+
+    def __post_init__(self) -> None:
+        scope = Schema(type=OpenAPIType.STRING, enum=[scope.value for scope in Scope])
+        fields = {
+            "name": Schema(type=OpenAPIType.STRING, max_length=KEY_NAME_LENGTH),
+            "scopes": Schema(
+                type=OpenAPIType.ARRAY,
+                items=scope,
+                description="inference and adapters unless given",
+            ),
+        }
+        self.request_body = body_of("application/json", object_schema(fields, required=[]))
