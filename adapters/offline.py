@@ -212,7 +212,7 @@ class LLM:
         result: list[tuple[int, ...]] = []
         for prompt in [prompts] if single else prompts:
             if not isinstance(prompt, str):
-                result.append(tuple(int(token) for token in prompt))  # type: ignore[union-attr, arg-type]
+                result.append(tuple(int(token) for token in prompt))  # type: ignore[union-attr, arg-type]  # not a single prompt
             elif self._engine.tokenizer is None:
                 raise ValueError("This model directory has no tokenizer.json; pass token ids.")
             else:

@@ -1,6 +1,7 @@
 """Owns the `serve` process: prepares the database, starts the engines and API workers, keeps them running, and ends
 them in order. Imports neither torch nor the web framework, and does no work of its own between these."""
 
+import fcntl
 import shutil
 import signal
 import socket
@@ -8,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -50,7 +52,10 @@ class Supervisor:
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._on_signal)
         _check(self._settings)
-        with _listen(self._settings.host, self._settings.port) as listener:
+        with (
+            _alone_in(self._settings.data_dir),
+            _listen(self._settings.host, self._settings.port) as listener,
+        ):
             self._prepare_database()
             # Sockets of this user only; short, because the system limits their paths to about 100 characters.
             runtime = Path(tempfile.mkdtemp(prefix="loraplex-"))
@@ -185,6 +190,27 @@ def _check(settings: Settings) -> None:
             )
         except (UnsupportedModelError, InvalidConfigError) as error:
             raise StartError(str(error)) from error
+
+
+@contextmanager
+def _alone_in(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory: engines of another `serve` on it would keep adapters deleted through this one."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        # Released by the system however this process ends; children do not inherit it.
+        lock = (data_dir / "serve.lock").open("w")
+    except OSError as error:
+        raise StartError(
+            f"The data directory {data_dir} cannot be used: {error.strerror}."
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StartError(
+                f"Another loraplex serve uses {data_dir}; stop it, or choose another --data-dir."
+            ) from error
+        yield
 
 
 def _listen(host: str, port: int) -> socket.socket:

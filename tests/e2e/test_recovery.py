@@ -160,6 +160,13 @@ def test_a_port_in_use_ends_the_start_with_a_sentence(
     assert f"Error: Cannot listen on 127.0.0.1 port {port}" in done.stderr
 
 
+def test_a_data_directory_in_use_ends_the_start_with_a_sentence(own: Serve, model: Path) -> None:
+    data_dir = own.log.parent
+    done = run_serve("--model", str(model), "--data-dir", str(data_dir), "--port", "0")
+    assert done.returncode == 1
+    assert f"Error: Another loraplex serve uses {data_dir}" in done.stderr
+
+
 def test_nothing_outlives_a_killed_parent(own: Serve) -> None:
     """The last test with this server."""
     children = psutil.Process(own.process.pid).children(recursive=True)

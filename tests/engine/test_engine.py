@@ -53,7 +53,8 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_engine(model_dir: Path, source: StubSource | None = None, **settings: int) -> Engine:
-    return Engine(EngineConfig(model=model_dir, device="cpu", **settings), source or StubSource())  # type: ignore[arg-type]
+    config = EngineConfig(model=model_dir, device="cpu", **settings)  # type: ignore[arg-type]  # options by name
+    return Engine(config, source or StubSource())
 
 
 def drain(engine: Engine) -> dict[str, list[Output]]:
@@ -376,7 +377,7 @@ def test_checkpoint_lacking_a_tensor_is_refused(tmp_path: Path) -> None:
 )
 def test_bad_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(InvalidConfigError):
-        EngineConfig(model=Path("x"), **settings)  # type: ignore[arg-type]
+        EngineConfig(model=Path("x"), **settings)  # type: ignore[arg-type]  # wrong ones too
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -23,7 +23,7 @@ def test_pools_fit_into_what_is_free(
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (64 * GIB, 80 * GIB))
     path = tiny_model(tmp_path)
     model = ModelConfig.from_directory(path)
-    config = EngineConfig(model=path, **given)  # type: ignore[arg-type]
+    config = EngineConfig(model=path, **given)  # type: ignore[arg-type]  # options by name
     plan = plan_memory(config, model, torch.bfloat16, torch.device("cuda"))
     kv = (
         plan.num_blocks

@@ -100,7 +100,7 @@ async def api(settings: Settings, database: Database) -> AsyncGenerator[Api]:
     app = create_app(settings, engines)
     # httpx's own transport: Litestar's test client reads a whole body before it passes it on.
     # The ignore: Litestar's ASGI types are narrower than the protocol's own.
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]  # Litestar's ASGI types
     started, ended = asyncio.Event(), asyncio.Event()
 
     async def live() -> None:

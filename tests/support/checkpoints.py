@@ -101,7 +101,7 @@ def tiny_model(
         torch.manual_seed(seed)
         # The factory is unannotated in transformers.
         build = transformers.AutoModelForCausalLM.from_config
-        model = build(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+        model = build(config, dtype=torch.float32)  # type: ignore[no-untyped-call]  # transformers' own gap
         _randomise(model, hidden)
     model.to(getattr(torch, dtype)).save_pretrained(path)
     if legacy_rope:
