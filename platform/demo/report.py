@@ -50,16 +50,15 @@ def print_result(console: Console, result: Result) -> None:
     score = result.score
     table = Table(title="Held-out words, answered right", title_justify="left")
     # Narrow enough for 80 columns, the width of a terminal nobody has touched.
-    for heading in ("tenant", "adapter", "rank", "asked", "adapter says", "base says"):
+    for heading in ("tenant", "adapter", "asked", "adapter says", "base says"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("right", justify="right")
-    table.add_column("base", justify="right")
+    for heading in ("right", "base"):
+        table.add_column(heading, justify="right", min_width=5)
     for recipe in (trained.recipe for trained in result.trained):
         own, base = score.example(recipe, recipe.name), score.example(recipe, BASE_NAME)
         table.add_row(
             recipe.tenant,
             f"[bold]{recipe.name}[/]",
-            str(recipe.rank),
             prompt(own.question.word),
             own.text,
             base.text,

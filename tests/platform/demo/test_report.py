@@ -83,3 +83,11 @@ def test_the_command_is_one_line_whatever_the_width() -> None:
     assert words[2] == "http://h:1/v1/completions"
     assert f"Authorization: Bearer {'k' * 70}" in words
     assert '"model": "reverse"' in words[-1]
+
+
+def test_the_shares_are_readable_in_80_columns() -> None:
+    out = io.StringIO()
+    print_result(Console(file=out, width=80), result())
+    rows = [line for line in out.getvalue().splitlines() if line.startswith("│")]
+    assert len(rows) == len(RECIPES)
+    assert all(row.count("%") == 2 for row in rows)
