@@ -24,16 +24,21 @@ def demo(port: int | None, data_dir: Path | None, device: str, exit_after: bool)
     # Imported here so that other commands start fast.
     from rich.console import Console
 
-    from loraplex.platform.demo.run import DemoOptions, run_demo
+    from loraplex.platform.demo.run import DemoOptions, Interrupted, run_demo
     from loraplex.platform.demo.server import DemoError
 
     console = Console()
     signal.signal(signal.SIGTERM, _terminate)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(128 + number)
+
+    signal.signal(signal.SIGINT, interrupt)
     try:
         run_demo(DemoOptions(port, data_dir, device, exit_after), console)
-    except KeyboardInterrupt:
+    except Interrupted:
         console.print("Stopped.")
-        sys.exit(128 + signal.SIGINT)
+        raise
     except DemoError as error:
         raise click.ClickException(str(error)) from error
 

@@ -44,6 +44,11 @@ class DemoOptions:
     exit: bool
 
 
+class Interrupted(SystemExit):
+    """Ctrl-C. Not a KeyboardInterrupt: if one passes through the `exec` of a string, as imports do, CPython ends the
+    process by the signal in the end, although it was caught."""
+
+
 def run_demo(options: DemoOptions, console: Console) -> None:
     """Play the whole demo; returns when it is over, with the server stopped.
 
@@ -156,7 +161,7 @@ def _traffic(url: str, keys: Mapping[str, str], console: Console) -> Score:
 
 
 def _wait(server: DemoServer) -> None:
-    with suppress(KeyboardInterrupt):
+    with suppress(Interrupted):
         while True:
             server.check_alive()
             time.sleep(1)
