@@ -6,7 +6,7 @@ import torch
 from loraplex.engine.batch import Batch, HostBatch
 from loraplex.engine.models.decoder import Decoder
 from loraplex.kernels.attention.meta import AttentionMeta
-from loraplex.kernels.lora.tables import TILE_TOKENS, LoRASegments
+from loraplex.kernels.lora.tables import LoRASegments, cut_tiles
 
 _BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
 # Columns of the LoRA intermediate in a graph: the largest rank that admission accepts. Only real ranks are touched.
@@ -132,11 +132,7 @@ class _Inputs:
         )
         lengths[:count] = host.kv_lens
         lengths[count:bucket] = 0
-        cut = [
-            (slot, start, min(start + TILE_TOKENS, stop))
-            for slot, first, stop in host.spans
-            for start in range(first, stop, TILE_TOKENS)
-        ]
+        cut = cut_tiles(host.spans)
         tiles[0] = len(cut)
         if cut:
             tile_slot[: len(cut)], tile_start[: len(cut)], tile_end[: len(cut)] = np.asarray(cut).T

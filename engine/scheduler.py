@@ -51,7 +51,7 @@ class Scheduler:
         self.num_preemptions = 0
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a sequence; its adapter starts loading at once."""
+        """Queue a sequence; its adapter starts loading at once, unless many others are on their way."""
         if sequence.request.adapter is not None:
             self._adapters.prefetch(sequence.request.adapter)
         self._enqueue(sequence)

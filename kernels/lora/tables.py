@@ -12,6 +12,15 @@ TILE_TOKENS = 16
 ROW_ALIGNMENT = 8
 
 
+def cut_tiles(spans: tuple[tuple[int, int, int], ...]) -> list[tuple[int, int, int]]:
+    """Cut (slot, first token, end token) spans into tiles of at most TILE_TOKENS tokens, in the same form."""
+    return [
+        (slot, start, min(start + TILE_TOKENS, stop))
+        for slot, first, stop in spans
+        for start in range(first, stop, TILE_TOKENS)
+    ]
+
+
 @dataclass(slots=True)
 class LoRATables:
     """Where the rank rows of resident adapters lie.
@@ -93,11 +102,7 @@ class LoRASegments:
         cls, spans: tuple[tuple[int, int, int], ...], max_rank: int, device: torch.device
     ) -> "LoRASegments":
         """Cut spans into tiles and move the tile list to `device` in one copy."""
-        tiles = [
-            (slot, start, min(start + TILE_TOKENS, stop))
-            for slot, first, stop in spans
-            for start in range(first, stop, TILE_TOKENS)
-        ]
+        tiles = cut_tiles(spans)
         packed = torch.tensor([*zip(*tiles, strict=True)] or [[], [], []], dtype=torch.int32)
         packed = packed.to(device, non_blocking=True)
         count = torch.tensor([len(tiles)], dtype=torch.int32).to(device, non_blocking=True)
