@@ -8,10 +8,11 @@ from enum import StrEnum
 from loraplex.adapters.canonical import ModuleLoRA, canonical_config, resolve, version_digest
 from loraplex.adapters.errors import AdapterRejected
 from loraplex.adapters.lora_tensors import LoRAPair, match_tensors
-from loraplex.adapters.peft_config import MAX_RANK, PeftConfig
+from loraplex.adapters.peft_config import PeftConfig
 from loraplex.adapters.safetensors_header import Header
 from loraplex.adapters.strict_json import quote
 from loraplex.adapters.targets import check_targets
+from loraplex.engine.config import MAX_RANK
 from loraplex.engine.model_config import Module, ModuleKind
 
 

@@ -9,10 +9,10 @@ from typing import Never
 from loraplex.adapters import peft_fields
 from loraplex.adapters.errors import AdapterRejected
 from loraplex.adapters.strict_json import parse_object, quote
+from loraplex.engine.config import MAX_RANK
 
 MAX_CONFIG_BYTES = 64 * 1024
 MAX_PATTERNS = 2048
-MAX_RANK = 512
 # A larger scale is a mistake in lora_alpha, and overflows half precision.
 MAX_SCALE = 10_000.0
 Targets = str | tuple[str, ...] | None

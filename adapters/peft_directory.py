@@ -4,8 +4,9 @@ from pathlib import Path
 
 from loraplex.adapters.admission import AdmissionReport
 from loraplex.adapters.errors import AdapterRejected
-from loraplex.adapters.peft_config import MAX_CONFIG_BYTES, MAX_RANK
+from loraplex.adapters.peft_config import MAX_CONFIG_BYTES
 from loraplex.adapters.upload import UploadInspector
+from loraplex.engine.config import MAX_RANK
 from loraplex.engine.model_config import Module
 
 CONFIG_NAME = "adapter_config.json"

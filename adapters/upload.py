@@ -7,7 +7,7 @@ from dataclasses import replace
 from loraplex.adapters.admission import AdmissionReport, admit, zero_warnings
 from loraplex.adapters.errors import AdapterRejected
 from loraplex.adapters.lora_tensors import match_tensors
-from loraplex.adapters.peft_config import MAX_RANK, PeftConfig
+from loraplex.adapters.peft_config import PeftConfig
 from loraplex.adapters.safetensors_header import (
     LENGTH_BYTES,
     Header,
@@ -15,6 +15,7 @@ from loraplex.adapters.safetensors_header import (
     parse_header,
 )
 from loraplex.adapters.value_scan import ValueScan
+from loraplex.engine.config import MAX_RANK
 from loraplex.engine.model_config import Module
 
 

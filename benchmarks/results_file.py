@@ -7,22 +7,23 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-
 RESULTS = Path(__file__).parent / "results"
 
 
-def record(file: str, row: dict[str, object]) -> None:
-    """Append a row to `benchmarks/results/FILE` (or to the folder in LORAPLEX_RESULTS) and print it."""
+def record(file: str, row: dict[str, object], line: str | None = None) -> None:
+    """Append a row to `benchmarks/results/FILE` (or to the folder in LORAPLEX_RESULTS) and print it, or `line`."""
     stamped = {**row, **_where()}
     folder = Path(os.environ.get("LORAPLEX_RESULTS", RESULTS))
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / file).open("a") as out:
         out.write(json.dumps(stamped) + "\n")
-    print(json.dumps(row), flush=True)
+    print(json.dumps(row) if line is None else line, flush=True)
 
 
 def _where() -> dict[str, object]:
+    # Not above: tables and images of results are made without it, and a start is timed from before it.
+    import torch
+
     if torch.cuda.is_available():
         hardware = torch.cuda.get_device_name()
     else:

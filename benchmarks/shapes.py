@@ -24,6 +24,16 @@ SHAPES: dict[str, dict[str, object]] = {
         "vocab_size": 16384,
         "max_position_embeddings": 2048,
     },
+    # Runs every benchmark script on a CPU within seconds: shows that it works, measures nothing.
+    "tiny": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 256,
+        "max_position_embeddings": 1024,
+    },
 }
 
 

@@ -105,10 +105,24 @@ def main() -> None:
 
 def measure(engine: Engine, sequences: int, adapters: int, prompt: int) -> tuple[float, float]:
     """Median seconds of a decode step, and prompt tokens per second before it."""
+    prefill = start_decoding(engine, sequences, adapters, prompt, WARM_UP_STEPS + TIMED_STEPS + 8)
+    times = decode_steps(engine, sequences, TIMED_STEPS)
+    for number in range(sequences):
+        engine.abort(str(number))
+    return statistics.median(times), prefill
+
+
+def start_decoding(
+    engine: Engine, sequences: int, adapters: int, prompt: int, output: int
+) -> float:
+    """Bring sequences, named 0, 1, ..., into steady decoding; returns prompt tokens per second until then.
+
+    Args:
+        sequences, adapters: how many; each sequence uses adapter number modulo adapters, or none.
+        prompt, output: tokens per sequence.
+    """
     generator = torch.Generator().manual_seed(0)
-    params = SamplingParams(
-        temperature=0, max_tokens=WARM_UP_STEPS + TIMED_STEPS + 8, ignore_eos=True
-    )
+    params = SamplingParams(temperature=0, max_tokens=output, ignore_eos=True)
     if adapters:  # have them all on the device before the clock starts
         for handle in range(adapters):
             engine.add(Request(f"warm{handle}", (1, 2, 3), SamplingParams(max_tokens=1), handle))
@@ -125,16 +139,23 @@ def measure(engine: Engine, sequences: int, adapters: int, prompt: int) -> tuple
     prefill = sequences * prompt / (time.perf_counter() - start)
     for _ in range(WARM_UP_STEPS // 2):
         engine.step()
-    times = []
-    while engine.has_work() and len(times) < TIMED_STEPS:
+    return prefill
+
+
+def decode_steps(engine: Engine, sequences: int, most: int) -> list[float]:
+    """Seconds of each of at most `most` steps in which all sequences get a token.
+
+    A step returns when the tokens of one forward pass have been read, so in a row they last as long as their passes,
+    whether or not the next pass is under way by then.
+    """
+    times: list[float] = []
+    while engine.has_work() and len(times) < most:
         start = time.perf_counter()
-        outputs = engine.step()  # ends with reading the sampled tokens, so the device is done
+        outputs = engine.step()
         if len(outputs) < sequences:
             break
         times.append(time.perf_counter() - start)
-    for number in range(sequences):
-        engine.abort(str(number))
-    return statistics.median(times), prefill
+    return times
 
 
 if __name__ == "__main__":

@@ -8,10 +8,14 @@ import torch
 from loraplex.engine.block_manager import BLOCK_SIZE
 from loraplex.engine.scheduler import Scheduled
 from loraplex.engine.sequence import Sequence
+from loraplex.engine.transfer import to_device
 from loraplex.kernels.attention.meta import AttentionMeta
-from loraplex.kernels.lora.tables import LoRASegments
+from loraplex.kernels.lora.tables import LoRASegments, token_slots
+from loraplex.kernels.token_ids import resolve_token_ids
 
 Span = tuple[int, int, int]  # (adapter slot, first row, end row)
+# Sorts rows of the base model behind those of every adapter.
+_NO_SLOT = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,33 +24,28 @@ class HostBatch:
     rows of the base model come last.
 
     Attributes:
-        sequences: in the order of their tokens.
-        num_tokens: per sequence, tokens computed in this step.
-        kv_lens: per sequence, tokens in the KV cache after the step.
-        input_ids, positions: [tokens] int64.
+        num_tokens: [sequences] int64, tokens computed in this step.
+        kv_lens: [sequences] int64, tokens in the KV cache after the step.
+        input_ids: [tokens] int64; ~row for the token in that row of those the step before has sampled.
+        positions: [tokens] int64.
         kv_slots: [tokens] int64, block × BLOCK_SIZE + offset where each token's K and V are written.
-        query_starts: [sequences + 1] int32, first token of each sequence.
         block_tables: [sequences, most blocks] int32.
         spans: which tokens use which adapter.
         sampled: sequences whose next token is sampled, in order of their rows in the logits.
         sampled_rows: [sampled] int64, each one's last token.
         sampled_spans: like `spans`, over the rows of the logits.
-        max_rank: largest rank of any adapter present, 0 if there is none.
     """
 
-    sequences: tuple[Sequence, ...]
-    num_tokens: tuple[int, ...]
-    kv_lens: tuple[int, ...]
+    num_tokens: np.ndarray
+    kv_lens: np.ndarray
     input_ids: np.ndarray
     positions: np.ndarray
     kv_slots: np.ndarray
-    query_starts: np.ndarray
     block_tables: np.ndarray
     spans: tuple[Span, ...]
     sampled: tuple[Sequence, ...]
     sampled_rows: np.ndarray
     sampled_spans: tuple[Span, ...]
-    max_rank: int
 
     @property
     def is_decode(self) -> bool:
@@ -56,102 +55,131 @@ class HostBatch:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A step on the device; tensors as in `HostBatch`. `segments` and `sampled_segments` say which tokens, and which
-    rows of the logits, use which adapter; None if none does."""
+    """A step on the device; tensors as in `HostBatch`, with every token id filled in. `segments` and `sampled_segments`
+    say which tokens, and which rows of the logits, use which adapter; None if none does. `sampled_rows` is None if all
+    rows are sampled."""
 
     input_ids: torch.Tensor
     positions: torch.Tensor
     kv_slots: torch.Tensor
     attention: AttentionMeta
     segments: LoRASegments | None
-    sampled_rows: torch.Tensor
+    sampled_rows: torch.Tensor | None
     sampled_segments: LoRASegments | None
 
 
-def lay_out(scheduled: list[Scheduled], max_ranks: dict[int, int]) -> HostBatch:
-    """Arrange a schedule.
+def lay_out(scheduled: list[Scheduled], tables: np.ndarray) -> HostBatch:
+    """Arrange a schedule. No work per token or per block is done in Python.
 
     Args:
         scheduled: at least one sequence, each holding blocks for the tokens it computes.
-        max_ranks: largest rank of each adapter slot in use.
+        tables: `BlockManager.tables`.
     """
-    ordered = sorted(
-        scheduled, key=lambda item: (item.sequence.slot is None, item.sequence.slot or 0)
-    )
-    sequences = tuple(item.sequence for item in ordered)
-    counts = tuple(item.num_tokens for item in ordered)
-    ids: list[int] = []
-    sampled: list[Sequence] = []
-    sampled_rows: list[int] = []
-    tables = np.zeros((len(ordered), max(len(s.blocks) for s in sequences)), dtype=np.int32)
-    for row, (sequence, count) in enumerate(ordered):
-        start, end = sequence.num_computed, sequence.num_computed + count
-        tables[row, : len(sequence.blocks)] = sequence.blocks
-        ids += sequence.tokens[start:end] if count > 1 else (sequence.tokens[start],)
-        if end == len(sequence.tokens):
-            sampled.append(sequence)
-            sampled_rows.append(len(ids) - 1)
-
-    lengths = np.asarray(counts)
+    slots = np.asarray([_NO_SLOT if s.slot is None else s.slot for s, _ in scheduled])
+    if (slots[:-1] > slots[1:]).any():
+        order = np.argsort(slots, kind="stable")
+        slots = slots[order]
+        scheduled = [scheduled[i] for i in order.tolist()]
+    sequences = [sequence for sequence, _ in scheduled]
+    lengths = np.asarray([count for _, count in scheduled])
     computed = np.asarray([s.num_computed for s in sequences])
-    query_starts = np.zeros(len(ordered) + 1, dtype=np.int32)
-    np.cumsum(lengths, out=query_starts[1:])
-    rows = np.repeat(np.arange(len(ordered)), lengths)
-    positions = np.arange(len(ids)) - query_starts[rows] + computed[rows]
-    blocks = tables[rows, positions // BLOCK_SIZE].astype(np.int64)
-    spans = _spans(sequences, counts)
+    kv_lens = computed + lengths
+    ends = lengths.cumsum()
+    width = -(-int(kv_lens.max()) // BLOCK_SIZE)
+    block_tables = tables[np.asarray([s.row for s in sequences]), :width]
+
+    total = int(ends[-1])
+    if total == len(sequences):
+        rows = np.arange(total)
+        positions = computed
+        input_ids = np.asarray(
+            [~s.sampled_row if s.pending else s.tokens[s.num_computed] for s in sequences]
+        )
+    else:
+        rows = np.repeat(np.arange(len(sequences)), lengths)
+        positions = np.arange(total) + (computed - ends + lengths)[rows]
+        input_ids = np.empty(total, dtype=np.int64)
+        at = 0
+        for sequence, count in scheduled:
+            if sequence.pending:
+                input_ids[at] = ~sequence.sampled_row
+            else:
+                start = sequence.num_computed
+                input_ids[at : at + count] = sequence.tokens[start : start + count]
+            at += count
+    known = np.asarray([len(s.tokens) + s.pending for s in sequences])
+    last = np.flatnonzero(kv_lens == known)
+    sampled = sequences if len(last) == len(sequences) else [sequences[i] for i in last.tolist()]
     return HostBatch(
-        sequences=sequences,
-        num_tokens=counts,
-        kv_lens=tuple((computed + lengths).tolist()),
-        input_ids=np.asarray(ids, dtype=np.int64),
+        num_tokens=lengths,
+        kv_lens=kv_lens,
+        input_ids=input_ids,
         positions=positions,
-        kv_slots=blocks * BLOCK_SIZE + positions % BLOCK_SIZE,
-        query_starts=query_starts,
-        block_tables=tables,
-        spans=spans,
+        kv_slots=block_tables[rows, positions // BLOCK_SIZE].astype(np.int64) * BLOCK_SIZE
+        + positions % BLOCK_SIZE,
+        block_tables=block_tables,
+        spans=_spans(slots, ends),
         sampled=tuple(sampled),
-        sampled_rows=np.asarray(sampled_rows, dtype=np.int64),
-        sampled_spans=_spans(tuple(sampled), (1,) * len(sampled)),
-        max_rank=max((max_ranks[slot] for slot, _, _ in spans), default=0),
+        sampled_rows=ends[last] - 1,
+        sampled_spans=_spans(slots[last], np.arange(1, len(last) + 1)),
     )
 
 
-def to_device(host: HostBatch, device: torch.device) -> Batch:
-    """Copy a step to the device."""
+def move(host: HostBatch, max_rank: int, last_ids: torch.Tensor) -> Batch:
+    """Bring a step to the device.
 
-    def move(values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values).to(device, non_blocking=True)
+    Args:
+        host: the step.
+        max_rank: largest rank of any adapter present.
+        last_ids: [rows] int64 on the device, the tokens sampled by the step before.
+    """
+    count = len(host.num_tokens)
+    starts = np.zeros(count + 1, dtype=np.int32)
+    np.cumsum(host.num_tokens, out=starts[1:])
+    slots = token_slots(host.spans, len(host.input_ids))
+    sampled_slots = slots if host.is_decode else token_slots(host.sampled_spans, len(host.sampled))
+    ids, positions, kv_slots, sampled_rows, query_starts, seq_lens, block_tables, *adapters = (
+        to_device(
+            [
+                host.input_ids,
+                host.positions,
+                host.kv_slots,
+                host.sampled_rows,
+                starts,
+                host.kv_lens.astype(np.int32),
+                host.block_tables,
+                slots,
+                sampled_slots,
+            ],
+            last_ids.device,
+        )
+    )
 
-    def segments(spans: tuple[Span, ...]) -> LoRASegments | None:
-        return LoRASegments.build(spans, host.max_rank, device) if spans else None
+    def segments(spans: tuple[Span, ...], slots: torch.Tensor) -> LoRASegments | None:
+        return LoRASegments(spans, slots, max_rank) if spans else None
 
     return Batch(
-        input_ids=move(host.input_ids),
-        positions=move(host.positions),
-        kv_slots=move(host.kv_slots),
+        input_ids=resolve_token_ids(ids, last_ids) if (host.input_ids < 0).any() else ids,
+        positions=positions,
+        kv_slots=kv_slots,
         attention=AttentionMeta(
-            query_starts=move(host.query_starts),
-            seq_lens=move(np.asarray(host.kv_lens, dtype=np.int32)),
-            block_tables=move(host.block_tables),
-            query_lens=host.num_tokens,
-            kv_lens=host.kv_lens,
-        ),
-        segments=segments(host.spans),
-        sampled_rows=move(host.sampled_rows),
-        sampled_segments=segments(host.sampled_spans),
+            query_starts=query_starts,
+            seq_lens=seq_lens,
+            block_tables=block_tables,
+            query_lens=tuple(host.num_tokens.tolist()),
+            kv_lens=tuple(host.kv_lens.tolist()),
+        ).for_forward(),
+        segments=segments(host.spans, adapters[0]),
+        sampled_rows=None if host.is_decode else sampled_rows,
+        sampled_segments=segments(host.sampled_spans, adapters[1]),
     )
 
 
-def _spans(sequences: tuple[Sequence, ...], counts: tuple[int, ...]) -> tuple[Span, ...]:
-    spans: list[Span] = []
-    at = 0
-    for sequence, count in zip(sequences, counts, strict=True):
-        if sequence.slot is None:  # base rows come last
-            break
-        if spans and spans[-1][0] == sequence.slot:
-            spans[-1] = (sequence.slot, spans[-1][1], at + count)
-        else:
-            spans.append((sequence.slot, at, at + count))
-        at += count
-    return tuple(spans)
+def _spans(slots: np.ndarray, ends: np.ndarray) -> tuple[Span, ...]:
+    """Runs of equal slots, of rows that end at `ends`; both [sequences], slots ascending."""
+    with_adapter = int(np.searchsorted(slots, _NO_SLOT))
+    if not with_adapter:
+        return ()
+    last = np.append(np.flatnonzero(np.diff(slots[:with_adapter])), with_adapter - 1)
+    stops = ends[last].tolist()
+    return tuple(zip(slots[last].tolist(), [0, *stops[:-1]], stops, strict=True))

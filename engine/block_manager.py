@@ -4,6 +4,8 @@ import hashlib
 from array import array
 from collections import OrderedDict
 
+import numpy as np
+
 from loraplex.engine.sequence import Sequence
 
 BLOCK_SIZE = 16
@@ -14,6 +16,10 @@ class BlockManager:
 
     A full block is known by a chain hash over (salt, adapter, all tokens up to its end). A block that nobody holds
     keeps its contents, and can be found by that hash, until it is handed out again; least recently freed goes first.
+
+    Attributes:
+        tables: [rows, columns] int32, the block table of each sequence in its `row`; entries past its blocks are stale.
+            It grows when needed, so take it anew for every step.
     """
 
     def __init__(self, num_blocks: int, *, enable_prefix_cache: bool = True) -> None:
@@ -24,6 +30,8 @@ class BlockManager:
         self._adapter_of: list[int | None] = [None] * num_blocks
         self._by_hash: dict[bytes, int] = {}
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
+        self.tables = np.zeros((16, 16), dtype=np.int32)
+        self._free_rows = list(range(len(self.tables)))
 
     @property
     def num_free(self) -> int:
@@ -47,7 +55,7 @@ class BlockManager:
             if self._refs[block] == 0:
                 del self._free[block]
             self._refs[block] += 1
-            sequence.blocks.append(block)
+            self._hand_out(sequence, block)
             sequence.block_hashes.append(digest)
             parent = digest
         sequence.num_computed = len(sequence.blocks) * BLOCK_SIZE
@@ -61,15 +69,17 @@ class BlockManager:
             block, _ = self._free.popitem(last=False)
             self._forget(block)
             self._refs[block] = 1
-            sequence.blocks.append(block)
+            self._hand_out(sequence, block)
         return True
 
     def publish(self, sequence: Sequence) -> None:
-        """Enter the blocks that have become full into the prefix cache; call after the step that wrote them."""
-        if not self._enable_prefix_cache:
-            return
+        """Enter the blocks that have become full into the prefix cache; call after the launch of the step that writes
+        them. A block with a token the host does not know yet is not full."""
         hashes = sequence.block_hashes
-        for index in range(len(hashes), sequence.num_computed // BLOCK_SIZE):
+        full = min(sequence.num_computed, len(sequence.tokens)) // BLOCK_SIZE
+        if len(hashes) == full or not self._enable_prefix_cache:
+            return
+        for index in range(len(hashes), full):
             parent = hashes[-1] if hashes else _root_hash(sequence)
             digest = _block_hash(parent, sequence.tokens, index)
             hashes.append(digest)
@@ -87,6 +97,9 @@ class BlockManager:
             self._refs[block] -= 1
             if self._refs[block] == 0:
                 self._free[block] = None
+        if sequence.row >= 0:
+            self._free_rows.append(sequence.row)
+            sequence.row = -1
         sequence.blocks.clear()
         sequence.block_hashes.clear()
         sequence.num_computed = 0
@@ -106,6 +119,24 @@ class BlockManager:
         assert counts == self._refs
         assert {b for b, c in enumerate(counts) if c == 0} == set(self._free)
         assert all(self._hash_of[block] == digest for digest, block in self._by_hash.items())
+        rows = [sequence.row for sequence in running if sequence.blocks]
+        assert sorted(rows + self._free_rows) == list(range(len(self.tables)))
+        for sequence in running:
+            assert self.tables[sequence.row, : len(sequence.blocks)].tolist() == sequence.blocks
+
+    def _hand_out(self, sequence: Sequence, block: int) -> None:
+        """Append a block to the sequence's table."""
+        rows, columns = self.tables.shape
+        if sequence.row < 0:
+            if not self._free_rows:
+                self.tables = np.concatenate((self.tables, np.zeros_like(self.tables)))
+                self._free_rows = list(range(rows, 2 * rows))
+            sequence.row = self._free_rows.pop()
+        at = len(sequence.blocks)
+        if at == columns:
+            self.tables = np.concatenate((self.tables, np.zeros_like(self.tables)), axis=1)
+        self.tables[sequence.row, at] = block
+        sequence.blocks.append(block)
 
     def _forget(self, block: int) -> None:
         digest = self._hash_of[block]

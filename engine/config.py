@@ -6,6 +6,8 @@ from pathlib import Path
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 DEVICES = ("auto", "cpu", "cuda")
 LOAD_FORMATS = ("auto", "dummy")
+# Largest rank of an adapter. Admission refuses more, and memory is planned for it.
+MAX_RANK = 512
 
 
 class InvalidConfigError(ValueError):

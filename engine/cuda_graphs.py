@@ -1,30 +1,46 @@
 """Owns decode steps captured as CUDA graphs: a step of a few hundred small kernels becomes one launch."""
 
-import numpy as np
+from dataclasses import replace
+
 import torch
 
 from loraplex.engine.batch import Batch, HostBatch
+from loraplex.engine.config import MAX_RANK
 from loraplex.engine.models.decoder import Decoder
 from loraplex.kernels.attention.meta import AttentionMeta
-from loraplex.kernels.lora.tables import LoRASegments, cut_tiles
+from loraplex.kernels.lora.tables import LoRASegments, token_slots
+from loraplex.kernels.token_ids import resolve_token_ids
 
 _BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
-# Columns of the LoRA intermediate in a graph: the largest rank that admission accepts. Only real ranks are touched.
-_MAX_RANK = 512
 
 
 class DecodeGraphs:
     """One forward pass per batch-size bucket, with and without LoRA.
 
-    Everything that varies between steps (tokens, positions, block tables, which adapter each row has, how many tiles
-    that makes) is read from device buffers, so one graph serves every mix of adapters and ranks. Padding rows have no
+    Everything that varies between steps (tokens, positions, block tables, which adapter each row has)
+    is read from device buffers, so one graph serves every mix of adapters and ranks. Padding rows have no
     keys and write no KV.
     """
 
     def __init__(
-        self, decoder: Decoder, kv_cache: torch.Tensor, *, max_num_seqs: int, max_blocks: int
+        self,
+        decoder: Decoder,
+        kv_cache: torch.Tensor,
+        last_ids: torch.Tensor,
+        *,
+        max_num_seqs: int,
+        max_blocks: int,
     ) -> None:
+        """Allocate the buffers.
+
+        Args:
+            decoder, kv_cache: what a step runs on.
+            last_ids: [rows] int64, the tokens sampled by the step before; read by every replay.
+            max_num_seqs: most rows of a step.
+            max_blocks: most KV blocks of a sequence.
+        """
         self._decoder = decoder
+        self._last_ids = last_ids
         self._kv_cache = kv_cache
         self._device = kv_cache.device
         most = min(max_num_seqs, _BUCKETS[-1])
@@ -41,24 +57,24 @@ class DecodeGraphs:
             for with_lora in (True, False):
                 batch = self._inputs.batch(bucket, with_lora=with_lora)
                 # Compiles kernels, which a capture must not. The largest batch comes first.
-                logits = self._decoder.forward(batch, self._kv_cache)
+                logits = self._run(batch)
                 result = self._logits = (
                     torch.empty_like(logits) if self._logits is None else self._logits
                 )
                 del logits
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(graph, pool=pool):
-                    result[:bucket].copy_(self._decoder.forward(batch, self._kv_cache))
+                    result[:bucket].copy_(self._run(batch))
                 self._graphs[bucket, with_lora] = graph
         torch.cuda.synchronize(self._device)
 
     def fits(self, host: HostBatch) -> bool:
         """Whether a step is one that was captured."""
-        return host.is_decode and len(host.sequences) <= self._buckets[-1]
+        return host.is_decode and len(host.sampled) <= self._buckets[-1]
 
     def forward(self, host: HostBatch) -> torch.Tensor:
-        """Run a step that fits; the result, [sequences, vocabulary], is valid until the next call."""
-        count = len(host.sequences)
+        """Queue a step that fits; the result, [sequences, vocabulary], is valid until the next call in stream order."""
+        count = len(host.sampled)
         bucket = next(b for b in self._buckets if b >= count)
         key = (bucket, bool(host.spans))
         self._inputs.fill(host, bucket)
@@ -66,83 +82,79 @@ class DecodeGraphs:
         assert self._logits is not None
         return self._logits[:count]
 
+    def _run(self, batch: Batch) -> torch.Tensor:
+        """One forward pass; captured, everything in it happens again at every replay."""
+        ids = resolve_token_ids(batch.input_ids, self._last_ids)
+        whole = replace(batch, input_ids=ids, attention=batch.attention.for_forward())
+        return self._decoder.forward(whole, self._kv_cache)
+
 
 class _Inputs:
-    """Device buffers that the graphs read, and pinned host buffers they are filled from."""
+    """Device buffers that the graphs read.
+
+    What a step needs arrives in one copy from a pinned buffer. That buffer is a new one each time, from torch's caching
+    host allocator, which reuses it only after its copy: the copy waits behind the step before, the host does not.
+    """
 
     def __init__(self, rows: int, max_blocks: int, device: torch.device) -> None:
-        # One int64 and one int32 buffer, so that a step costs two copies: ids, positions, slots; then lengths, tile
-        # lists, tile count, block tables.
-        self._rows = rows
-        self._blocks = max_blocks
-        self._host64 = torch.zeros(3, rows, dtype=torch.int64, pin_memory=True)
-        self._host32 = torch.zeros(5 * rows + rows * max_blocks, dtype=torch.int32, pin_memory=True)
-        self._device64 = torch.zeros_like(self._host64, device=device)
-        self._device32 = torch.zeros_like(self._host32, device=device)
+        # Staging, in words of 4 bytes: ids, positions and KV slots of 8 bytes; lengths and adapter slots; then block
+        # tables, only as wide as the step needs. These go on to where every graph finds them with the same stride: at
+        # long contexts copying whole rows from the host would take longer.
+        self._stride = -(-rows // 16) * 16
+        self._tables_at = 8 * self._stride
+        self._staging = torch.zeros(
+            self._tables_at + rows * max_blocks, dtype=torch.int32, device=device
+        )
+        self._tables = torch.zeros(rows, max_blocks, dtype=torch.int32, device=device)
         self._starts = torch.arange(rows + 1, dtype=torch.int32, device=device)
-        self._all_rows = torch.arange(rows, dtype=torch.int64, device=device)
-        self._device64[2] = -1
-        # The previous step's copies must have left the pinned buffers before the next step writes them.
-        self._copied = torch.cuda.Event()
+        self._wide(self._staging)[2] = -1  # no KV is written while graphs are captured
 
     def batch(self, bucket: int, *, with_lora: bool) -> Batch:
         """Views of the device buffers for a bucket."""
-        ids, positions, slots = (row[:bucket] for row in self._device64)
-        lengths, tile_slot, tile_start, tile_end, count, tables = self._parts(self._device32)
-        segments = None
-        if with_lora:
-            segments = LoRASegments(
-                spans=(),
-                tile_slot=tile_slot[:bucket],
-                tile_start=tile_start[:bucket],
-                tile_end=tile_end[:bucket],
-                num_tiles=count[:1],
-                max_rank=_MAX_RANK,
-            )
+        ids, positions, slots = (row[:bucket] for row in self._wide(self._staging))
+        lengths, adapters = (row[:bucket] for row in self._narrow(self._staging))
+        # Wide enough for every adapter; only real ranks are touched.
+        segments = LoRASegments((), adapters, MAX_RANK) if with_lora else None
         return Batch(
             input_ids=ids,
             positions=positions,
             kv_slots=slots,
             attention=AttentionMeta(
                 query_starts=self._starts[: bucket + 1],
-                seq_lens=lengths[:bucket],
-                block_tables=tables[:bucket],
+                seq_lens=lengths,
+                block_tables=self._tables[:bucket],
                 query_lens=(1,) * bucket,
-                kv_lens=(self._blocks,) * bucket,
+                kv_lens=(self._tables.shape[1],) * bucket,
             ),
             segments=segments,
-            sampled_rows=self._all_rows[:bucket],
+            sampled_rows=None,
             sampled_segments=segments,
         )
 
     def fill(self, host: HostBatch, bucket: int) -> None:
-        """Bring a step's values to the device, padded to the bucket."""
-        self._copied.synchronize()
-        count = len(host.sequences)
-        wide = self._host64.numpy()
-        wide[0, :count], wide[1, :count], wide[2, :count] = (
-            host.input_ids,
-            host.positions,
-            host.kv_slots,
-        )
+        """Bring a step's values to the device, padded to the bucket; queued, not waited for."""
+        count, width = host.block_tables.shape
+        size = self._tables_at + count * width
+        packed = torch.empty(size, dtype=torch.int32, pin_memory=True)
+        wide = self._wide(packed).numpy()
+        wide[0, :count] = host.input_ids
+        wide[1, :count] = host.positions
+        wide[2, :count] = host.kv_slots
         wide[:2, count:bucket] = 0
         wide[2, count:bucket] = -1
-        lengths, tile_slot, tile_start, tile_end, tiles, tables = (
-            part.numpy() for part in self._parts(self._host32)
-        )
-        lengths[:count] = host.kv_lens
-        lengths[count:bucket] = 0
-        cut = cut_tiles(host.spans)
-        tiles[0] = len(cut)
-        if cut:
-            tile_slot[: len(cut)], tile_start[: len(cut)], tile_end[: len(cut)] = np.asarray(cut).T
-        tables[:count, : host.block_tables.shape[1]] = host.block_tables
-        self._device64.copy_(self._host64, non_blocking=True)
-        used = 5 * self._rows + bucket * self._blocks
-        self._device32[:used].copy_(self._host32[:used], non_blocking=True)
-        self._copied.record()
+        narrow = self._narrow(packed).numpy()
+        narrow[0, :count] = host.kv_lens
+        narrow[0, count:bucket] = 0
+        narrow[1, :bucket] = token_slots(host.spans, bucket)
+        packed.numpy()[self._tables_at :] = host.block_tables.reshape(-1)
+        self._staging[:size].copy_(packed, non_blocking=True)
+        tables = self._staging[self._tables_at : size].view(count, width)
+        self._tables[:count, :width].copy_(tables)
 
-    def _parts(self, buffer: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        rows = self._rows
-        lists = buffer[: 5 * rows].view(5, rows)
-        return (*lists, buffer[5 * rows :].view(rows, self._blocks))
+    def _wide(self, buffer: torch.Tensor) -> torch.Tensor:
+        """[3, rows] int64: ids, positions, slots."""
+        return buffer[: 6 * self._stride].view(torch.int64).view(3, self._stride)
+
+    def _narrow(self, buffer: torch.Tensor) -> torch.Tensor:
+        """[2, rows] int32: lengths, adapter slots."""
+        return buffer[6 * self._stride : self._tables_at].view(2, self._stride)

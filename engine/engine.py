@@ -3,15 +3,16 @@
 import itertools
 from dataclasses import dataclass
 
-from loraplex.engine.block_manager import BlockManager
+from loraplex.engine import lookahead
+from loraplex.engine.advance import advance, failure
+from loraplex.engine.block_manager import BLOCK_SIZE, BlockManager
 from loraplex.engine.config import EngineConfig
 from loraplex.engine.detokenizer import Detokenizer
 from loraplex.engine.lora import AdapterSource
 from loraplex.engine.model_config import ModelConfig
-from loraplex.engine.model_runner import ModelRunner
-from loraplex.engine.request import FinishReason, InvalidRequestError, Output, Request, TokenLogprob
-from loraplex.engine.sampler import Sampled
-from loraplex.engine.scheduler import Scheduler
+from loraplex.engine.model_runner import Flight, Launched, ModelRunner
+from loraplex.engine.request import InvalidRequestError, Output, Request
+from loraplex.engine.scheduler import Scheduled, Scheduler
 from loraplex.engine.sequence import Sequence
 from loraplex.engine.tokenizer import Tokenizer
 
@@ -49,6 +50,12 @@ class EngineStats:
 class Engine:
     """One base model and the adapters on it. Not thread-safe: one thread calls everything.
 
+    Where `lookahead.runs_ahead` says so, a step is launched while the device still computes the one before: `step`
+    schedules and launches the forward pass of step N + 1, whose newest token ids are on the device only, then reads the
+    results of step N and works on them while the device is busy, then launches the sampling of step N + 1, which so
+    always sees complete histories. A sequence that turns out to have ended at step N has its row of step N + 1 dropped.
+    All use of device memory is ordered by one stream, so what such a sequence held is free at once for later steps.
+
     Attributes:
         config: the settings it was made with.
         model: shapes of the base model.
@@ -82,6 +89,8 @@ class Engine:
         self._sequences: dict[str, Sequence] = {}
         self._arrivals = itertools.count()
         self._unloading: set[int] = set()
+        self._runs_ahead = lookahead.runs_ahead(self._runner.device)
+        self._flight: Flight | None = None  # launched, and not read yet
         self._prompt_tokens = self._cached_tokens = self._output_tokens = 0
         self._steps = self._batch_sequences = self._batch_adapters = self._most_batch_adapters = 0
 
@@ -95,7 +104,13 @@ class Engine:
         detokenizer = None
         if self.tokenizer is not None:
             detokenizer = Detokenizer(self.tokenizer, request.prompt_ids, request.params.stop)
-        sequence = Sequence(request, next(self._arrivals), detokenizer)
+        sequence = Sequence(
+            request,
+            next(self._arrivals),
+            detokenizer,
+            eos_token_ids=self.model.eos_token_ids,
+            max_model_len=self.max_model_len,
+        )
         self._sequences[request.request_id] = sequence
         self._scheduler.add(sequence)
 
@@ -106,26 +121,36 @@ class Engine:
             self._scheduler.finish(sequence)
 
     def has_work(self) -> bool:
+        """Whether `step` has something to do; a step under way that all its sequences left is nothing."""
         return bool(self._sequences or self._unloading)
 
     def step(self) -> list[Output]:
-        """Run one step; returns what it added, one entry per sequence that got a token or ended."""
+        """Take one step; returns what the step that ended added, one entry per sequence that got a token or ended.
+
+        Running ahead, that is the step launched by the call before, so the first call of several returns nothing.
+        """
         adapters = self._runner.adapters
         adapters.poll()
         outputs = self._unload_now()
-        adapters.keep_waiting(self._wanted_adapters())
-        schedule = self._scheduler.schedule()
+        adapters.keep_waiting(set(self._scheduler.waiting_adapters))
+        idle = self._flight is None
+        schedule = self._scheduler.schedule(may_preempt=idle)
+        if schedule is None:
+            # What is preempted is computed again from tokens that the host must know.
+            outputs += self._read()
+            schedule = self._scheduler.schedule(may_preempt=True)
+            assert schedule is not None
         outputs += [self._fail(sequence, error) for sequence, error in schedule.failed]
         if not schedule.batch:
-            if adapters.loading and not outputs:
+            if idle and adapters.loading and not outputs:
                 self._source.wait(_LOAD_WAIT)
-            return outputs
-        sampled = self._runner.run(schedule.batch)
-        self._count_step([item.sequence for item in schedule.batch])
-        for item in schedule.batch:
-            item.sequence.num_computed += item.num_tokens
-            self._blocks.publish(item.sequence)
-        outputs += [self._advance(sequence, choice) for sequence, choice in sampled]
+            return outputs + self._read()
+        step = self._runner.launch(schedule.batch, self._blocks.tables)
+        self._note_launch(schedule.batch, step)
+        outputs += self._read()
+        self._flight = self._runner.sample(step)
+        if not self._runs_ahead:
+            outputs += self._read()
         return outputs
 
     def unload(self, adapter: int) -> None:
@@ -191,70 +216,33 @@ class Engine:
                 "context_length_exceeded",
             )
 
-    def _advance(self, sequence: Sequence, choice: Sampled) -> Output:
-        if choice.token_id is None:
-            return self._fail(
-                sequence, "The model computed a value that is not a finite number for this request."
-            )
-        params = sequence.request.params
-        sequence.tokens.append(choice.token_id)
-        self._output_tokens += 1
-        may_stop = sequence.num_output >= params.min_tokens
-        stops = choice.token_id in params.stop_token_ids or (
-            not params.ignore_eos and choice.token_id in self.model.eos_token_ids
-        )
-        reason: FinishReason | None = None
-        text = ""
-        if may_stop and stops:
-            # The token that ends a sequence is counted and returned, but is not text.
-            reason = FinishReason.STOP
-        elif sequence.detokenizer is not None:
-            delta = sequence.detokenizer.append((choice.token_id,), check_stop=may_stop)
-            text = delta.text
-            if delta.stopped:
-                reason = FinishReason.STOP
-        out_of_tokens = (
-            params.max_tokens is not None and sequence.num_output >= params.max_tokens
-        ) or len(sequence.tokens) >= self.max_model_len
-        if reason is None and out_of_tokens:
-            reason = FinishReason.LENGTH
-        if reason is not None:
-            stopped_by_text = reason is FinishReason.STOP and not stops
-            if sequence.detokenizer is not None and not stopped_by_text:
-                rest = sequence.detokenizer.flush(check_stop=may_stop)
-                text += rest.text
-                reason = FinishReason.STOP if rest.stopped else reason
-            del self._sequences[sequence.request.request_id]
-            self._scheduler.finish(sequence)
-        logprobs = None if choice.logprob is None else (choice.logprob,)
-        return self._output(sequence, (choice.token_id,), text, logprobs, reason)
+    def _read(self) -> list[Output]:
+        """Take over the results of the step under way, if there is one."""
+        flight, self._flight = self._flight, None
+        if flight is None:
+            return []
+        outputs: list[Output] = []
+        for sequence, choice in flight.read():
+            if not sequence.running:  # it ended after the launch: its row is dropped
+                continue
+            sequence.pending -= 1
+            if len(sequence.tokens) % BLOCK_SIZE == 0:
+                self._blocks.publish(sequence)
+            output = advance(sequence, choice)
+            if choice.token_id is not None:
+                self._output_tokens += 1
+            if output.finish_reason is not None:
+                self._end(sequence)
+            outputs.append(output)
+        return outputs
+
+    def _end(self, sequence: Sequence) -> None:
+        del self._sequences[sequence.request.request_id]
+        self._scheduler.finish(sequence)
 
     def _fail(self, sequence: Sequence, error: str) -> Output:
-        del self._sequences[sequence.request.request_id]
-        if sequence in self._scheduler.running or sequence in self._scheduler.waiting:
-            self._scheduler.finish(sequence)
-        return self._output(sequence, (), "", None, FinishReason.ERROR, error)
-
-    def _output(
-        self,
-        sequence: Sequence,
-        token_ids: tuple[int, ...],
-        text: str,
-        logprobs: tuple[TokenLogprob, ...] | None,
-        reason: FinishReason | None,
-        error: str | None = None,
-    ) -> Output:
-        return Output(
-            request_id=sequence.request.request_id,
-            token_ids=token_ids,
-            text=text,
-            logprobs=logprobs,
-            finish_reason=reason,
-            error=error,
-            prompt_tokens=sequence.num_prompt,
-            cached_tokens=sequence.cached_tokens or 0,
-            output_tokens=sequence.num_output,
-        )
+        self._end(sequence)
+        return failure(sequence, error)
 
     def _unload_now(self) -> list[Output]:
         outputs: list[Output] = []
@@ -268,16 +256,21 @@ class Engine:
         self._unloading.clear()
         return outputs
 
-    def _wanted_adapters(self) -> set[int]:
-        return {s.request.adapter for s in self._scheduler.waiting if s.request.adapter is not None}
-
-    def _count_step(self, sequences: list[Sequence]) -> None:
+    def _note_launch(self, batch: list[Scheduled], step: Launched) -> None:
         self._steps += 1
-        self._batch_sequences = len(sequences)
-        self._batch_adapters = len({s.slot for s in sequences if s.slot is not None})
-        self._most_batch_adapters = max(self._most_batch_adapters, self._batch_adapters)
-        for sequence in sequences:
+        self._batch_sequences = len(batch)
+        self._batch_adapters = step.num_adapters
+        self._most_batch_adapters = max(self._most_batch_adapters, step.num_adapters)
+        for sequence, num_tokens in batch:
+            sequence.num_computed += num_tokens
+            if (
+                num_tokens > 1
+            ):  # blocks that decoding fills are published when their last token is read
+                self._blocks.publish(sequence)
             if not sequence.counted:
                 sequence.counted = True
                 self._prompt_tokens += sequence.num_prompt
                 self._cached_tokens += sequence.cached_tokens or 0
+        for row, sequence in enumerate(step.sequences):
+            sequence.pending += 1
+            sequence.sampled_row = row

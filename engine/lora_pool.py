@@ -9,9 +9,10 @@ import torch
 from loraplex.engine.lora import AdapterSource, LoRAWeights
 from loraplex.engine.model_config import Module
 from loraplex.engine.ranges import RangeAllocator
-from loraplex.kernels.lora.tables import ROW_ALIGNMENT, LoRATables
+from loraplex.engine.transfer import to_device
+from loraplex.kernels.lora.tables import ROW_ALIGNMENT, LoRATables, adjacent_base
 
-# More slots than this in one index table would buy nothing: each takes modules × 8 bytes.
+# More slots than this in one index table would buy nothing: each takes modules × 32 bytes.
 _MAX_SLOTS = 8192
 # Adapters on their way to the device at a time, loading or on the host and waiting for room: each holds host memory.
 _MAX_STAGED = 16
@@ -66,6 +67,7 @@ class LoRAPool:
     ) -> None:
         self._source = source
         self._page_size = page_size  # elements
+        self._modules = {module.index: module for module in modules}
         self._pages = RangeAllocator(num_pages)
         self._owner_of: list[int | None] = [
             None
@@ -82,7 +84,7 @@ class LoRAPool:
             arena=torch.empty(num_pages * page_size, dtype=dtype, device=device),
             a_rows=torch.zeros(max_rows, dtype=torch.int64, device=device),
             b_rows=torch.zeros(max_rows, dtype=torch.int64, device=device),
-            index=torch.zeros(num_slots, len(modules), 2, dtype=torch.int32, device=device),
+            index=torch.zeros(num_slots, len(modules), 4, dtype=torch.int64, device=device),
             aligned=all(width % ROW_ALIGNMENT == 0 for width in widths),
         )
         self._resident: dict[int, _Resident] = {}
@@ -239,20 +241,25 @@ class LoRAPool:
             source = weights.buffer[begin * size : end * size]
             tables.arena[target : target + source.numel()].copy_(source, non_blocking=True)
         pages = np.asarray(resident.pages, dtype=np.int64)
-        index = np.zeros(tables.index.shape[1:], dtype=np.int32)
-        at = resident.first_row
+        index = np.zeros(tables.index.shape[1:], dtype=np.int64)
+        a_rows = _moved([o for rows in weights.modules for o in rows.a_offsets], pages, size)
+        b_rows = _moved([o for rows in weights.modules for o in rows.b_offsets], pages, size)
+        at = 0
         for rows in weights.modules:
-            index[rows.module] = (at, rows.rank)
-            at += rows.rank
-        for table, offsets in (
-            (tables.a_rows, [o for rows in weights.modules for o in rows.a_offsets]),
-            (tables.b_rows, [o for rows in weights.modules for o in rows.b_offsets]),
-        ):
-            host = np.asarray(offsets, dtype=np.int64)
-            moved = pages[host // size] * size + host % size
-            end = resident.first_row + resident.num_rows
-            table[resident.first_row : end].copy_(torch.from_numpy(moved))
-        tables.index[resident.slot].copy_(torch.from_numpy(index))
+            module, end = self._modules[rows.module], at + rows.rank
+            index[rows.module] = (
+                resident.first_row + at,
+                rows.rank,
+                adjacent_base(a_rows[at:end], module.in_features),
+                adjacent_base(b_rows[at:end], module.out_features),
+            )
+            at = end
+        # No copy waits for the device: it may be in the middle of a step.
+        a_part, b_part, entries = to_device([a_rows, b_rows, index], tables.arena.device)
+        end = resident.first_row + resident.num_rows
+        tables.a_rows[resident.first_row : end] = a_part
+        tables.b_rows[resident.first_row : end] = b_part
+        tables.index[resident.slot] = entries
         tables.forget(resident.slot)
 
     def _evict(self, handle: int) -> None:
@@ -264,6 +271,12 @@ class LoRAPool:
         self.tables.forget(resident.slot)
         self.stats.resident = len(self._resident)
         self.stats.pages_free = self._pages.num_free
+
+
+def _moved(offsets: list[int], pages: np.ndarray, page_size: int) -> np.ndarray:
+    """Offsets in an adapter's own buffer as offsets in the arena."""
+    host = np.asarray(offsets, dtype=np.int64)
+    return pages[host // page_size] * page_size + host % page_size
 
 
 def _runs(pages: list[int]) -> list[tuple[int, int]]:

@@ -8,6 +8,7 @@ from loraplex.engine.block_manager import BLOCK_SIZE
 from loraplex.engine.config import EngineConfig, InvalidConfigError
 from loraplex.engine.lora import page_elements
 from loraplex.engine.model_config import ModelConfig
+from loraplex.engine.step_memory import step_bytes
 
 # On a CPU both pools are virtual memory until used, so these are ceilings rather than costs.
 _CPU_KV_BYTES = 2 * 1024**3
@@ -37,7 +38,7 @@ def plan_memory(
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         rest = int(free - (1 - config.gpu_memory_utilization) * total)
-        rest -= _activation_bytes(config, model, dtype)
+        rest -= step_bytes(config, model, dtype)
         adapter_bytes = int(rest * config.adapter_memory_fraction)
         if config.kv_cache_tokens is not None:
             adapter_bytes = rest - config.kv_cache_tokens * per_token
@@ -61,14 +62,3 @@ def plan_memory(
             "max_num_batched_tokens, or use a GPU with more memory."
         )
     return MemoryPlan(num_blocks, num_pages, page_size)
-
-
-def _activation_bytes(config: EngineConfig, model: ModelConfig, dtype: torch.dtype) -> int:
-    """Upper estimate of what a step allocates beside the pools: activations of the widest layer, LoRA intermediates of
-    rank 512 for three slices, float32 logits with the sampler's copies, and what captured graphs keep."""
-    tokens = config.max_num_batched_tokens
-    width = 6 * model.hidden_size + 3 * model.intermediate_size
-    width += 3 * (model.num_heads + 2 * model.num_kv_heads) * model.head_dim
-    lora = tokens * 3 * 512 * 4 * 4
-    logits = config.max_num_seqs * model.vocab_size * (3 * dtype.itemsize + 6 * 4)
-    return tokens * width * dtype.itemsize + lora + logits + 512 * 1024**2

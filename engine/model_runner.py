@@ -1,8 +1,11 @@
-"""Owns the device: the loaded model, the KV cache, and running one step on them."""
+"""Owns the device: the loaded model, the KV cache, and running steps on them."""
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 
-from loraplex.engine.batch import lay_out, to_device
+from loraplex.engine.batch import lay_out, move
 from loraplex.engine.block_manager import BLOCK_SIZE
 from loraplex.engine.config import EngineConfig, InvalidConfigError
 from loraplex.engine.cuda_graphs import DecodeGraphs
@@ -13,9 +16,47 @@ from loraplex.engine.model_config import ModelConfig
 from loraplex.engine.models.decoder import Decoder
 from loraplex.engine.models.rope import rope_tables
 from loraplex.engine.models.weights import allocate, fill_random, load
-from loraplex.engine.sampler import Sampled, Sampler
+from loraplex.engine.sampler import Sampled, SampledTokens, Sampler
 from loraplex.engine.scheduler import Scheduled
 from loraplex.engine.sequence import Sequence
+from loraplex.engine.warm_up import warm_up
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A step whose forward pass is queued.
+
+    Attributes:
+        num_adapters: distinct adapters in it.
+        sequences: those whose next token it gives: all their tokens are computed now.
+        logits: [sequences, vocabulary], valid in stream order until the next launch.
+    """
+
+    num_adapters: int
+    sequences: tuple[Sequence, ...]
+    logits: torch.Tensor
+
+
+class Flight:
+    """A step on its way, with its sampling."""
+
+    def __init__(
+        self,
+        sequences: tuple[Sequence, ...],
+        tokens: SampledTokens | None,
+        done: "torch.cuda.Event | None",
+    ) -> None:
+        self.sequences = sequences
+        self._tokens = tokens
+        self._done = done
+
+    def read(self) -> list[tuple[Sequence, Sampled]]:
+        """Wait for this step, not for later ones; returns each sequence with its new token."""
+        if self._tokens is not None:
+            return list(zip(self.sequences, self._tokens.read(), strict=True))
+        if self._done is not None:
+            self._done.synchronize()
+        return []
 
 
 class ModelRunner:
@@ -65,26 +106,50 @@ class ModelRunner:
         )
         rope = rope_tables(config.model, model.head_dim, self.max_model_len, self.device)
         self._decoder = Decoder(model, weights, rope, self.adapters.tables)
-        self._sampler = Sampler(model.eos_token_ids)
+        self._sampler = Sampler(
+            model.eos_token_ids, model.vocab_size, config.max_num_seqs, self.device
+        )
+        # The newest step's sampled tokens, for the next step to find where the host does not know them yet.
+        self._last_ids = torch.zeros(config.max_num_seqs, dtype=torch.int64, device=self.device)
         self._graphs = self._capture_graphs(config)
+        if self.device.type == "cuda":
+            warm_up(
+                self._decoder,
+                self._sampler,
+                self._kv_cache,
+                max_tokens=config.max_num_batched_tokens,
+                max_model_len=self.max_model_len,
+            )
 
     @torch.inference_mode()
-    def run(self, scheduled: list[Scheduled]) -> list[tuple[Sequence, Sampled]]:
-        """Compute a step; returns the sequences that got a token, which are those whose tokens are all computed now."""
-        max_ranks = {
-            item.sequence.slot: self.adapters.max_rank(item.sequence.request.adapter)
-            for item in scheduled
-            if item.sequence.slot is not None and item.sequence.request.adapter is not None
-        }
-        host = lay_out(scheduled, max_ranks)
+    def launch(self, scheduled: list[Scheduled], tables: np.ndarray) -> Launched:
+        """Queue the forward pass of a step; tokens that are pending come from the sampling launched last.
+
+        Args:
+            scheduled: the step.
+            tables: `BlockManager.tables`.
+        """
+        host = lay_out(scheduled, tables)
         if self._graphs is not None and self._graphs.fits(host):
             logits = self._graphs.forward(host)
         else:
-            logits = self._decoder.forward(to_device(host, self.device), self._kv_cache)
-        if not host.sampled:
-            return []
-        sampled = self._sampler.sample(logits, host.sampled)
-        return list(zip(host.sampled, sampled, strict=True))
+            handles = {item.sequence.request.adapter for item in scheduled}
+            ranks = [self.adapters.max_rank(handle) for handle in handles if handle is not None]
+            batch = move(host, max(ranks, default=0), self._last_ids)
+            logits = self._decoder.forward(batch, self._kv_cache)
+        return Launched(len(host.spans), host.sampled, logits)
+
+    @torch.inference_mode()
+    def sample(self, step: Launched) -> Flight:
+        """Queue the sampling of a step. Every earlier token of its sequences must be known on the host."""
+        if not step.sequences:
+            done = torch.cuda.Event() if self.device.type == "cuda" else None
+            if done is not None:
+                done.record()
+            return Flight((), None, done)
+        tokens = self._sampler.launch(step.logits, step.sequences)
+        self._last_ids[: len(step.sequences)].copy_(tokens.token_ids)
+        return Flight(step.sequences, tokens, None)
 
     @torch.inference_mode()
     def _capture_graphs(self, config: EngineConfig) -> DecodeGraphs | None:
@@ -93,6 +158,7 @@ class ModelRunner:
         graphs = DecodeGraphs(
             self._decoder,
             self._kv_cache,
+            self._last_ids,
             max_num_seqs=config.max_num_seqs,
             max_blocks=-(-self.max_model_len // BLOCK_SIZE),
         )

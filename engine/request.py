@@ -52,9 +52,8 @@ class TokenLogprob(NamedTuple):
     top: tuple[tuple[int, float], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What one step added to one request.
+class Output(NamedTuple):
+    """What one step added to one request. A tuple, as hundreds are made in every step.
 
     Attributes:
         token_ids: new tokens; a stop token that ended the sequence is among them.

@@ -1,14 +1,20 @@
-"""Owns the step from logits to tokens: penalties, cuts, seeds and log-probabilities, one row per sequence."""
+"""Owns the step from logits to tokens: what the sequences' parameters ask for, laid out for the device, and the results
+on their way back. Nothing here waits for the device but `SampledTokens.read`."""
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from loraplex.engine.logit_changes import LogitChanges, may_change_logits
 from loraplex.engine.request import TokenLogprob
-from loraplex.engine.sampling_params import SamplingParams
+from loraplex.engine.sampling_plan import SamplingPlan
 from loraplex.engine.sequence import Sequence
-
-_MASK64 = 2**64 - 1
+from loraplex.kernels.sampling.choose import choose
+from loraplex.kernels.sampling.draws import Column, Draws
+from loraplex.kernels.sampling.penalties import Changes, apply_changes
+from loraplex.kernels.sampling.top_logprobs import TopLogprobs, top_logprobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,131 +25,178 @@ class Sampled:
     logprob: TokenLogprob | None
 
 
+class SampledTokens:
+    """One launched sampling.
+
+    Attributes:
+        token_ids: [rows] int64 on the model's device, valid in stream order; a row without usable numbers has token 0.
+    """
+
+    def __init__(
+        self, result: torch.Tensor, wanted: dict[int, int], logprobs: TopLogprobs | None
+    ) -> None:
+        self.token_ids = result[0]
+        self._wanted = wanted
+        self._result = _to_host(result)
+        self._logprobs = None if logprobs is None else TopLogprobs(*map(_to_host, logprobs))
+        self._copied = torch.cuda.Event() if result.is_cuda else None
+        if self._copied is not None:
+            self._copied.record()
+
+    def read(self) -> list[Sampled]:
+        """The outcomes, one per row; waits until this sampling has ended on the device."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        tokens, usable = self._result.tolist()
+        logprobs = self._read_logprobs(tokens)
+        return [
+            Sampled(token, logprobs.get(row)) if fine else Sampled(None, None)
+            for row, (token, fine) in enumerate(zip(tokens, usable, strict=True))
+        ]
+
+    def _read_logprobs(self, tokens: list[int]) -> dict[int, TokenLogprob]:
+        if self._logprobs is None:
+            return {}
+        own, values, ids = (part.tolist() for part in self._logprobs)
+        return {
+            row: TokenLogprob(
+                tokens[row],
+                own[at],
+                tuple(zip(ids[at][:count], values[at][:count], strict=True)),
+            )
+            for at, (row, count) in enumerate(self._wanted.items())
+        }
+
+
 class Sampler:
     """Chooses one token per row. A row's result depends on that row alone: its logits, its parameters, its seed and how
     many tokens its sequence has."""
 
-    def __init__(self, eos_token_ids: tuple[int, ...]) -> None:
-        self._eos_token_ids = eos_token_ids
+    def __init__(
+        self,
+        eos_token_ids: tuple[int, ...],
+        vocab_size: int,
+        max_rows: int,
+        device: torch.device,
+    ) -> None:
+        """
+        Args:
+            eos_token_ids: tokens that end a sequence unless it ignores them.
+            vocab_size: real tokens; columns of the logits behind them are never chosen.
+            max_rows: most sequences in a step.
+            device: where the logits are.
+        """
+        self._vocab_size = vocab_size
+        self._device = device
+        self._changes = LogitChanges(eos_token_ids)
+        self._plan = SamplingPlan.build((), 0)
+        self._may_change: list[int] = []
+        self._wanted: dict[int, int] = {}
+        if device.type == "cuda":
+            # Pinned memory is reserved here; the first reservation of a size would stall a step.
+            kept = [torch.empty(max_rows * size, pin_memory=True) for size in (4, 10, 40)]
+            del kept
 
-    def sample(self, logits: torch.Tensor, sequences: tuple[Sequence, ...]) -> list[Sampled]:
-        """Choose the next token of each sequence.
+    def warm_up(self, dtype: torch.dtype) -> None:
+        """Compile every kernel for logits of `dtype`, so that no request waits for it; seconds, unless Triton has them
+        in its cache."""
+        off, all_cuts = [1.0, 0.0, 1.0, 0.0, 0.5], [1.0, 1.0, 0.5, 0.5, 0.5]
+        wanted: list[Draws | None] = [None]
+        for line, cuts in ((off, False), (all_cuts, True)):
+            table = torch.tensor([line], dtype=torch.float64, device=self._device)
+            wanted.append(Draws(table, cuts))
+        # Rows with changed logits are chosen from a float32 copy, in which -inf stands for a ban.
+        for kind, banned in ((dtype, False), (torch.float32, True)):
+            logits = torch.zeros((1, self._vocab_size), dtype=kind, device=self._device)
+            for draws in wanted:
+                tokens = choose(logits, draws, banned)[0]
+            if not banned:
+                top_logprobs(logits, tokens, 1)
+
+    def launch(self, logits: torch.Tensor, sequences: tuple[Sequence, ...]) -> SampledTokens:
+        """Queue the choice of each sequence's next token on the current stream.
 
         Args:
-            logits: [sequences, vocabulary], any float dtype.
-            sequences: one per row.
+            logits: [sequences, vocabulary], any float dtype; may be overwritten by later work on the stream.
+            sequences: one per row; all their earlier tokens are known.
         """
-        raw = logits.float()
-        # Non-finite numbers anywhere in a row show in its extremes: NaN propagates through both.
-        usable = raw.amax(-1).isfinite() & raw.amin(-1).isfinite()
-        chosen = self._choose(self._adjust(raw, sequences), sequences)
-        # The one place where a step waits for the device.
-        tokens, finite = torch.stack((chosen, usable.long())).tolist()
-        logprobs = _logprobs(raw, tokens, sequences)
-        return [
-            Sampled(token, logprob) if ok else Sampled(None, None)
-            for token, logprob, ok in zip(tokens, logprobs, finite, strict=True)
-        ]
+        # A padded vocabulary has columns behind the last token.
+        logits = logits[:, : self._vocab_size]
+        if sequences != self._plan.sequences:
+            self._prepare(sequences, logits.shape[1])
+        table = self._plan.draws()
+        changed = [row for row in self._may_change if self._changes.apply_now(sequences[row])]
+        if not changed:
+            self._changes.forget()
+            result = choose(logits, self._draws(table, logits.device))
+        else:
+            result = self._choose_changed(logits, sequences, table, changed)
+        return SampledTokens(result, self._wanted, self._logprobs(logits, result[0]))
 
-    def _adjust(self, raw: torch.Tensor, sequences: tuple[Sequence, ...]) -> torch.Tensor:
-        """Penalties, biases and minimum length; copies `raw` only if some row needs it."""
-        rows = [i for i, s in enumerate(sequences) if _needs_adjusting(s)]
-        if not rows:
-            return raw
-        adjusted = raw.clone()
-        for i in rows:
-            self._adjust_row(adjusted[i], sequences[i])
+    def _prepare(self, sequences: tuple[Sequence, ...], vocab: int) -> None:
+        """Work out what does not change while the same sequences decode together."""
+        self._plan = SamplingPlan.build(sequences, vocab)
+        self._may_change = [row for row, s in enumerate(sequences) if may_change_logits(s)]
+        self._wanted = {
+            row: count
+            for row, sequence in enumerate(sequences)
+            if (count := sequence.request.params.logprobs) is not None
+        }
+
+    def _draws(self, table: NDArray[np.float64] | None, device: torch.device) -> Draws | None:
+        return None if table is None else Draws(_to_device(table, device), self._plan.cuts)
+
+    def _choose_changed(
+        self,
+        logits: torch.Tensor,
+        sequences: tuple[Sequence, ...],
+        table: NDArray[np.float64] | None,
+        changed: list[int],
+    ) -> torch.Tensor:
+        """Choose rows with changed logits again, from a float32 copy; the first time shows whether they are usable."""
+        own = None
+        if table is not None:
+            own = self._draws(table[changed], logits.device)
+            table[changed, Column.INVERSE_TEMPERATURE] = 0.0
+        result = choose(logits, self._draws(table, logits.device))
+        rows = _to_device(np.array(changed, dtype=np.int64), logits.device)
+        adjusted = self._adjust(logits.index_select(0, rows), [sequences[row] for row in changed])
+        result[0].index_copy_(0, rows, choose(adjusted, own, banned=True)[0])
+        return result
+
+    def _adjust(self, logits: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
+        adjusted = logits.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        for stage in self._changes.stages(sequences, logits.shape[1]):
+            places, factors, addends = _to_device(stage, logits.device)
+            changes = Changes(
+                places.long(), factors.view(torch.float32), addends.view(torch.float32)
+            )
+            apply_changes(adjusted, changes)
         return adjusted
 
-    def _adjust_row(self, row: torch.Tensor, sequence: Sequence) -> None:
-        params, prompt = sequence.request.params, sequence.num_prompt
-        output = torch.tensor(sequence.tokens[prompt:], dtype=torch.int64, device=row.device)
-        if params.repetition_penalty != 1.0:
-            seen = torch.tensor(sequence.tokens, dtype=torch.int64, device=row.device).unique()
-            values = row[seen]
-            penalty = params.repetition_penalty
-            row[seen] = torch.where(values > 0, values / penalty, values * penalty)
-        if len(output) and (params.presence_penalty or params.frequency_penalty):
-            ids, counts = output.unique(return_counts=True)
-            row[ids] -= params.presence_penalty + params.frequency_penalty * counts
-        for token, bias in params.logit_bias.items():
-            row[token] += bias
-        if sequence.num_output < params.min_tokens:
-            stops = list(params.stop_token_ids)
-            if not params.ignore_eos:
-                stops += self._eos_token_ids
-            row[stops] = -torch.inf
-
-    def _choose(self, logits: torch.Tensor, sequences: tuple[Sequence, ...]) -> torch.Tensor:
-        tokens = logits.argmax(-1)
-        rows = [i for i, s in enumerate(sequences) if not s.request.params.greedy]
-        if rows:
-            tokens[rows] = _draw(logits[rows], [sequences[i] for i in rows])
-        return tokens
+    def _logprobs(self, logits: torch.Tensor, tokens: torch.Tensor) -> TopLogprobs | None:
+        if not self._wanted:
+            return None
+        if len(self._wanted) < len(logits):
+            rows = _to_device(np.array(list(self._wanted), dtype=np.int64), logits.device)
+            logits, tokens = logits.index_select(0, rows), tokens.index_select(0, rows)
+        return top_logprobs(logits, tokens, min(max(self._wanted.values()), logits.shape[-1]))
 
 
-def _needs_adjusting(sequence: Sequence) -> bool:
-    params: SamplingParams = sequence.request.params
-    return bool(
-        params.repetition_penalty != 1.0
-        or params.presence_penalty
-        or params.frequency_penalty
-        or params.logit_bias
-        or sequence.num_output < params.min_tokens
-    )
+def _to_device(
+    array: NDArray[np.float64] | NDArray[np.int64] | NDArray[np.int32], device: torch.device
+) -> torch.Tensor:
+    """A copy on the device, complete in stream order."""
+    tensor = torch.from_numpy(array)
+    if device.type != "cuda":
+        return tensor
+    # torch hands a pinned block out again only after the copies from it have ended.
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def _draw(logits: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
-    """Sample [n] tokens from rows of [n, vocabulary] through the inverse of their cumulated probabilities."""
-    params = [s.request.params for s in sequences]
-    size, device = logits.shape[-1], logits.device
-
-    def column(values: list[float]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=device)[:, None]
-
-    scaled = logits / column([max(p.temperature, 1e-5) for p in params])
-    values, ids = scaled.sort(dim=-1, descending=True, stable=True)
-    probs = values.softmax(-1)
-    rank = torch.arange(size, device=device)[None, :]
-    top_k = column([float(min(p.top_k, size) if p.top_k > 0 else size) for p in params])
-    before = probs.cumsum(-1) - probs
-    # The most likely token has nothing before it, so it survives every cut.
-    keep = (rank < top_k) & (before < column([p.top_p for p in params]))
-    keep &= probs >= column([p.min_p for p in params]) * probs[:, :1]
-    cumulated = probs.where(keep, torch.zeros_like(probs)).double().cumsum(-1)
-    uniform = torch.tensor(
-        [_uniform(s.seed, s.num_output) for s in sequences], dtype=torch.float64, device=device
-    )[:, None]
-    index = torch.searchsorted(cumulated, uniform * cumulated[:, -1:], right=True)
-    # A row of NaN keeps nothing; its index must still be valid, its token is thrown away by the caller.
-    index = torch.minimum(index, (keep.sum(-1, keepdim=True) - 1).clamp(min=0))
-    return ids.gather(-1, index)[:, 0]
-
-
-def _uniform(seed: int, position: int) -> float:
-    """A number in [0, 1) from a seed and a counter (SplitMix64, Steele, Lea and Flood 2014)."""
-    z = (seed + (position + 1) * 0x9E3779B97F4A7C15) & _MASK64
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK64
-    return ((z ^ (z >> 31)) >> 11) / 2**53
-
-
-def _logprobs(
-    raw: torch.Tensor, tokens: list[int], sequences: tuple[Sequence, ...]
-) -> list[TokenLogprob | None]:
-    result: list[TokenLogprob | None] = [None] * len(sequences)
-    wanted = {i: s.request.params.logprobs for i, s in enumerate(sequences)}
-    rows = [i for i, count in wanted.items() if count is not None]
-    if not rows:
-        return result
-    logprobs = raw[rows].log_softmax(-1)
-    most = min(max(wanted[i] or 0 for i in rows), raw.shape[-1])
-    top = logprobs.topk(most, dim=-1)
-    picked = torch.tensor([tokens[i] for i in rows], device=raw.device)[:, None]
-    own = logprobs.gather(-1, picked)[:, 0].tolist()
-    top_ids, top_values = top.indices.tolist(), top.values.tolist()
-    for at, i in enumerate(rows):
-        count = wanted[i] or 0
-        pairs = zip(top_ids[at][:count], top_values[at][:count], strict=True)
-        result[i] = TokenLogprob(tokens[i], own[at], tuple(pairs))
-    return result
+def _to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in pinned memory, complete once the stream has come here."""
+    if not tensor.is_cuda:
+        return tensor
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)

@@ -7,6 +7,7 @@ from typing import Any
 import tokenizers
 
 from loraplex.engine.model_config import UnsupportedModelError
+from loraplex.engine.token_bytes import TokenBytes
 
 
 class Tokenizer:
@@ -15,6 +16,7 @@ class Tokenizer:
     Attributes:
         chat_template: Jinja source of the model's chat template, None if it has none.
         bos_token, eos_token: their texts, None if the model has none.
+        token_bytes: what each token stands for, None if that depends on its neighbours.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
+        self.token_bytes = TokenBytes.of(backend)
         self.chat_template = chat_template
         self.bos_token = bos_token
         self.eos_token = eos_token

@@ -94,6 +94,7 @@ def _launch(
     if rows == 0:
         return
     block = power_of_two(size)
+    early = dispatch.early_launch(x)
     block_rows = max(1, min(_ELEMENTS_PER_PROGRAM // block, power_of_two(rows)))
     _rms_norm_kernel[(-(-rows // block_rows),)](
         x,
@@ -110,7 +111,9 @@ def _launch(
         HAS_RESIDUAL=residual is not None,
         BLOCK_ROWS=block_rows,
         BLOCK=block,
+        EARLY=early,
         num_warps=8 if block >= 4096 else 4,
+        launch_pdl=early,
     )
 
 
@@ -130,7 +133,12 @@ def _rms_norm_kernel(
     HAS_RESIDUAL: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    if EARLY:
+        # The next kernel may be set up now, and here the one before has ended.
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
     row = (tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)).to(tl.int64)
     column = tl.arange(0, BLOCK)
     inside = (row < rows)[:, None] & (column < size)[None, :]

@@ -1,7 +1,8 @@
-"""Owns one API worker process: the Litestar app under uvicorn on a socket shared with the other workers. Started by the
-supervisor as `python -m loraplex.platform.api_worker`."""
+"""Owns one API worker process: the Litestar app under uvicorn on a socket that it inherits. Started by the supervisor
+as `python -m loraplex.platform.api_worker`."""
 
 import asyncio
+import gc
 import socket
 import sys
 
@@ -27,6 +28,9 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        # What is there now stays: a full collection over it would stop every stream for tens of milliseconds.
+        gc.collect()
+        gc.freeze()
         if not self.should_exit:
             report(self._report_fd, ReportKind.READY)
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -18,6 +18,7 @@ from loraplex.engine.config import EngineConfig, InvalidConfigError
 from loraplex.engine.model_config import ModelConfig, UnsupportedModelError
 from loraplex.platform.engines.child import Child, ChildSpec
 from loraplex.platform.engines.process import ApiLaunch, EngineLaunch, ModelEndpoint
+from loraplex.platform.listening import open_listeners
 from loraplex.platform.settings import Settings
 
 POLL_SECONDS = 0.1
@@ -26,7 +27,6 @@ PATIENCE_SECONDS = 5.0
 # Longer than an API worker gives its own requests to end.
 DRAIN_SECONDS = 35.0
 ENGINE_STOP_SECONDS = 10.0
-BACKLOG = 2048
 
 
 class StartError(Exception):
@@ -52,16 +52,14 @@ class Supervisor:
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._on_signal)
         _check(self._settings)
-        with (
-            _alone_in(self._settings.data_dir),
-            _listen(self._settings.host, self._settings.port) as listener,
-        ):
+        with _alone_in(self._settings.data_dir), ExitStack() as sockets:
+            listeners = [sockets.enter_context(listener) for listener in _listen(self._settings)]
             self._prepare_database()
             # Sockets of this user only; short, because the system limits their paths to about 100 characters.
             runtime = Path(tempfile.mkdtemp(prefix="loraplex-"))
             try:
-                self._compose(runtime, listener)
-                self._supervise(listener)
+                self._compose(runtime, listeners)
+                self._supervise(_url(listeners[0]))
             finally:
                 self._stop()
                 shutil.rmtree(runtime, ignore_errors=True)
@@ -84,7 +82,7 @@ class Supervisor:
                 reason or f"Preparing the database ended with {_how(done.returncode)}."
             )
 
-    def _compose(self, runtime: Path, listener: socket.socket) -> None:
+    def _compose(self, runtime: Path, listeners: list[socket.socket]) -> None:
         settings = self._settings.to_json()
         models = [
             ModelEndpoint(model.name, str(model.path), f"ipc://{runtime}/engine{i}")
@@ -100,26 +98,28 @@ class Supervisor:
             )
             self._engines.append(Child(spec))
 
-        def api_launch(report_fd: int) -> ApiLaunch:
-            return ApiLaunch(settings, models, listener.fileno(), report_fd)
-
         environment: dict[str, str] = {}
         if self._settings.api_workers > 1:
             # Each worker counts for itself; a scrape adds up their files.
             metrics = runtime / "metrics"
             metrics.mkdir()
             environment["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
-        for number in range(1, self._settings.api_workers + 1):
+        for number, listener in enumerate(listeners, 1):
+            socket_fd = listener.fileno()
+
+            def api_launch(report_fd: int, socket_fd: int = socket_fd) -> ApiLaunch:
+                return ApiLaunch(settings, models, socket_fd, report_fd)
+
             spec = ChildSpec(
                 f"API worker {number}",
                 "loraplex.platform.api_worker",
                 api_launch,
-                (listener.fileno(),),
+                (socket_fd,),
                 environment,
             )
             self._workers.append(Child(spec))
 
-    def _supervise(self, listener: socket.socket) -> None:
+    def _supervise(self, url: str) -> None:
         children = self._engines + self._workers
         announced = False
         started = said = time.monotonic()
@@ -133,7 +133,7 @@ class Supervisor:
             waiting = [child.title for child in children if not child.was_ready]
             if not announced and not waiting:
                 announced = True
-                self._say(f"Ready after {now - started:.0f} s: {_url(listener)}")
+                self._say(f"Ready after {now - started:.0f} s: {url}")
             elif waiting and now - said > PATIENCE_SECONDS:
                 said = now
                 self._say(f"Waiting for {', '.join(waiting)} ({now - started:.0f} s) ...")
@@ -213,10 +213,10 @@ def _alone_in(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def _listen(settings: Settings) -> list[socket.socket]:
+    host, port = settings.host, settings.port
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return open_listeners(host, port, settings.api_workers)
     except (OSError, OverflowError) as error:
         raise StartError(f"Cannot listen on {host} port {port}: {error}.") from error
 

@@ -10,18 +10,17 @@ from loraplex.engine.models.rope import RopeTables
 from loraplex.engine.models.weights import LayerWeights, ModelWeights
 from loraplex.kernels.activation import silu_mul
 from loraplex.kernels.attention import paged_attention
-from loraplex.kernels.kv_write import kv_write
-from loraplex.kernels.lora.apply import lora_linear
+from loraplex.kernels.linear import linear
+from loraplex.kernels.lora.apply import LoRADelta, lora_linear, lora_linear_deferred
 from loraplex.kernels.lora.embed import lora_embed_apply
 from loraplex.kernels.lora.tables import LoRASegments, LoRATables
 from loraplex.kernels.norm import add_rms_norm, rms_norm
-from loraplex.kernels.rope import apply_rope
+from loraplex.kernels.qkv import HeadNorm, qkv_to_cache
 
-# Most tokens for which the LoRA shrink runs on a side stream beside the base GEMM. On one NVIDIA H200 (8B shape,
-# rank 16), decode step in ms with and without: 1 sequence 5.9 / 6.3, 32 with 1 adapter
-# 7.0 / 7.5, 32 with 32 8.2 / 8.8; from 128
-# sequences on both kernels fill the GPU and nothing is gained (11.3 / 11.3, 256 sequences 16.3 / 15.6).
-_SIDE_STREAM_TOKENS = 64
+# Most tokens for which the LoRA shrink runs on a side stream beside the base GEMM. On one NVIDIA H200 (8B shape, rank
+# 16), microseconds that adapters add to a layer, with and without: 1 token 9.4 / 19.3, 32 tokens with 1 adapter
+# 18.8 / 31.3, with 32 29.6 / 42.9, 128 with 128 155 / 167, 256 with 32 187 / 178.
+_SIDE_STREAM_TOKENS = 128
 # Index of a layer's linears within its seven modules.
 _QKV, _O, _GATE_UP, _DOWN = 0, 3, 4, 6
 
@@ -72,7 +71,7 @@ class Decoder:
             )
             output = self._mlp(number, layer, normed, batch.segments)
             last = number + 1 == len(weights.layers)
-            if last:
+            if last and batch.sampled_rows is not None:
                 # Only sampled rows go on; most tokens of a prompt need no logits.
                 output, residual = output[batch.sampled_rows], residual[batch.sampled_rows]
             norm = weights.norm if last else weights.layers[number + 1].input_norm
@@ -96,20 +95,29 @@ class Decoder:
     ) -> torch.Tensor:
         config, first = self._config, number * len(LAYER_LINEARS)
         widths = (self._q_width, self._kv_width, self._kv_width)
-        qkv = self._linear(x, layer.qkv, layer.qkv_bias, batch.segments, first + _QKV, widths)
-        tokens = qkv.shape[0]
-        q, k, v = (part.view(tokens, -1, config.head_dim) for part in qkv.split(widths, dim=1))
-        if layer.q_norm is not None and layer.k_norm is not None:
-            q = rms_norm(q, layer.q_norm, config.rms_norm_eps)
-            k = rms_norm(k, layer.k_norm, config.rms_norm_eps)
-        apply_rope(q, k, self._rope.cos, self._rope.sin, batch.positions)
+        qkv, delta = self._deferred(
+            x, layer.qkv, layer.qkv_bias, batch.segments, first + _QKV, widths
+        )
         k_cache, v_cache = kv_cache[:, number, 0], kv_cache[:, number, 1]
-        kv_write(k, v, k_cache, v_cache, batch.kv_slots)
+        norm = None
+        if layer.q_norm is not None and layer.k_norm is not None:
+            norm = HeadNorm(layer.q_norm, layer.k_norm, config.rms_norm_eps)
+        q = qkv_to_cache(
+            qkv,
+            k_cache,
+            v_cache,
+            self._rope.cos,
+            self._rope.sin,
+            batch.positions,
+            batch.kv_slots,
+            norm,
+            delta,
+        )
         out = paged_attention(
             q, k_cache, v_cache, batch.attention, self._scale, config.sliding_windows[number]
         )
         return self._linear(
-            out.view(tokens, self._q_width),
+            out.view(len(x), self._q_width),
             layer.o,
             layer.o_bias,
             batch.segments,
@@ -122,11 +130,11 @@ class Decoder:
     ) -> torch.Tensor:
         config, first = self._config, number * len(LAYER_LINEARS)
         inter = config.intermediate_size
-        gate_up = self._linear(
+        gate_up, delta = self._deferred(
             x, layer.gate_up, layer.gate_up_bias, segments, first + _GATE_UP, (inter, inter)
         )
         return self._linear(
-            silu_mul(gate_up),
+            silu_mul(gate_up, delta),
             layer.down,
             layer.down_bias,
             segments,
@@ -144,6 +152,23 @@ class Decoder:
         widths: tuple[int, ...],
     ) -> torch.Tensor:
         if segments is None:
-            return functional.linear(x, weight, bias)
+            return linear(x, weight, bias)
         side = self._side if len(x) <= _SIDE_STREAM_TOKENS else None
         return lora_linear(x, weight, bias, self._tables, segments, first_module, widths, side)
+
+    def _deferred(
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        segments: LoRASegments | None,
+        first_module: int,
+        widths: tuple[int, ...],
+    ) -> tuple[torch.Tensor, LoRADelta | None]:
+        """A projection whose adapters' part is added by the kernel that reads it next."""
+        if segments is None:
+            return linear(x, weight, bias), None
+        side = self._side if len(x) <= _SIDE_STREAM_TOKENS else None
+        return lora_linear_deferred(
+            x, weight, bias, self._tables, segments, first_module, widths, side
+        )

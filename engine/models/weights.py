@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 
 from loraplex.engine.model_config import ModelConfig, UnsupportedModelError
+from loraplex.engine.models.checkpoint import read_headers, read_into
 
 
 @dataclass(slots=True)
@@ -106,37 +105,25 @@ def fill_random(weights: ModelWeights) -> None:
 
 
 def load(weights: ModelWeights, config: ModelConfig, path: Path) -> None:
-    """Read every tensor of a checkpoint into place, shards in parallel, casting on the way.
+    """Read every tensor of a checkpoint into place, casting on the way.
 
     Raises:
-        UnsupportedModelError: no safetensors files, a tensor missing, or one of the wrong shape.
+        UnsupportedModelError: no safetensors files, one that is damaged or cut short, a tensor missing, of the wrong
+            shape or of a dtype that is no plain float.
     """
-    targets = dict(_checkpoint_names(weights, config))
-    shards = _shards(path)
-    pending = set(targets)
-
-    def read(shard: Path) -> list[str]:
-        done = []
-        with safe_open(str(shard), framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - not a mapping
-                target = targets.get(name)
-                if target is None:
-                    continue
-                tensor = file.get_tensor(name)
-                if tensor.shape != target.shape:
-                    raise UnsupportedModelError(
-                        f"{name} has shape {list(tensor.shape)}, config.json implies {list(target.shape)}."
-                    )
-                target.copy_(tensor)
-                done.append(name)
-        return done
-
-    with ThreadPoolExecutor(max_workers=min(8, len(shards))) as pool:
-        for done in pool.map(read, shards):
-            pending.difference_update(done)
-    if pending:
-        missing = ", ".join(sorted(pending)[:3])
-        raise UnsupportedModelError(f"{path} lacks {len(pending)} tensors, among them {missing}.")
+    targets = dict(checkpoint_names(weights, config))
+    stored = read_headers(_shards(path))
+    missing = sorted(targets.keys() - stored.keys())
+    if missing:
+        raise UnsupportedModelError(
+            f"{path} lacks {len(missing)} tensors, among them {', '.join(missing[:3])}."
+        )
+    for name, target in targets.items():
+        if stored[name].shape != target.shape:
+            raise UnsupportedModelError(
+                f"{name} has shape {list(stored[name].shape)}, config.json implies {list(target.shape)}."
+            )
+    read_into([(stored[name], target) for name, target in targets.items()])
 
 
 def _shards(path: Path) -> list[Path]:
@@ -152,7 +139,7 @@ def _shards(path: Path) -> list[Path]:
     )
 
 
-def _checkpoint_names(
+def checkpoint_names(
     weights: ModelWeights, config: ModelConfig
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Where each tensor of a Hugging Face checkpoint goes; parts of fused weights are views."""

@@ -1,6 +1,6 @@
 """Owns what attention needs to know about a batch beside its tensors."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -22,6 +22,46 @@ class DecodeGroup(NamedTuple):
     mask: torch.Tensor
 
 
+class DecodePlan(NamedTuple):
+    """Work items of the sequences with one query, on the device (`plan.py`).
+
+    Attributes:
+        items: [most items, fields] int32.
+        total: [1] int32, how many of them there are.
+        arrived: [sequences × KV heads] int32, parts finished; zero between launches.
+        most_items: upper bound of `total`.
+    """
+
+    items: torch.Tensor
+    total: torch.Tensor
+    arrived: torch.Tensor
+    most_items: int
+
+
+class PrefillPlan(NamedTuple):
+    """How the chunks of a batch are attended (`tiles.py`). Tables are on the device, None where they would be empty.
+
+    Attributes:
+        decodes: whether there are sequences with one query beside the chunks.
+        direct, gathered: [query tiles, 4] int32: sequence, first query, first gathered row, keys seen; longest first.
+            The one kind reads keys from their blocks, the other from gathered rows.
+        blocks: [gathered blocks, 2] int32: sequence, place among its blocks.
+    """
+
+    decodes: bool
+    direct: torch.Tensor | None
+    gathered: torch.Tensor | None
+    blocks: torch.Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardPlans:
+    """What the layers of one forward pass share, by what it depends on beside the batch."""
+
+    decode: dict[tuple[int, ...], DecodePlan] = field(default_factory=dict)
+    prefill: dict[tuple[int, ...], PrefillPlan] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class AttentionMeta:
     """Which tokens of a batch see which blocks. Sequence b's queries are the last `query_lens[b]` positions of its
@@ -32,7 +72,8 @@ class AttentionMeta:
         seq_lens: [sequences] int32 on the device, KV tokens including this step's.
         block_tables: [sequences, most blocks] int32 on the device; entries past a sequence's blocks are stale.
         query_lens: host copy of the differences of `query_starts`.
-        kv_lens: host copy of `seq_lens`.
+        kv_lens: host copy of `seq_lens`; in a captured graph anything, the kernels read `seq_lens`.
+        plans: what the layers of one forward pass share, None where every call makes its own.
     """
 
     query_starts: torch.Tensor
@@ -40,7 +81,15 @@ class AttentionMeta:
     block_tables: torch.Tensor
     query_lens: tuple[int, ...]
     kv_lens: tuple[int, ...]
+    plans: ForwardPlans | None = field(default=None, repr=False, compare=False)
     # CPU only: what the reference derived from the above, by (block size, window). Every layer needs it again.
     _decode_groups: dict[tuple[int, int], tuple[DecodeGroup, ...]] = field(
         default_factory=dict, repr=False, compare=False
     )
+
+    def for_forward(self) -> "AttentionMeta":
+        """The same batch for one forward pass: its layers share what the first of them derives on the device.
+
+        A pass that is captured must begin with this inside the capture, so that every replay derives it anew.
+        """
+        return replace(self, plans=ForwardPlans())

@@ -5,8 +5,9 @@ import torch
 from loraplex.kernels import dispatch
 from loraplex.kernels.language import tl, triton
 from loraplex.kernels.lora.expand import lora_expand
+from loraplex.kernels.lora.one_token import rank_rows
 from loraplex.kernels.lora.shrink import rank_columns
-from loraplex.kernels.lora.tables import TILE_TOKENS, LoRASegments, LoRATables
+from loraplex.kernels.lora.tables import LoRASegments, LoRATables
 
 # Rank rows looked up at a time. Untuned.
 _BLOCK_RANK = 16
@@ -49,7 +50,7 @@ def lora_embed_shrink_reference(
     columns = rank_columns(segments)
     s = torch.empty((1, 1, len(ids), columns), dtype=torch.float32, device=ids.device)
     for slot, start, stop in segments.spans:
-        first, rank = tables.index[slot, module].tolist()
+        first, rank = tables.index[slot, module, :2].tolist()
         at = tables.a_rows[first : first + rank] + ids[start:stop, None]
         s[0, 0, start:stop, :rank] = tables.arena[at]
     return s
@@ -61,22 +62,17 @@ def lora_embed_shrink_triton(
     """Triton launcher of `lora_embed_shrink`."""
     columns = rank_columns(segments)
     s = torch.empty((1, 1, len(ids), columns), dtype=torch.float32, device=ids.device)
-    tiles = segments.tile_slot.numel()
-    if tiles:
-        _lora_embed_shrink_kernel[(tiles,)](
+    if len(ids):
+        _lora_embed_shrink_kernel[(len(ids),)](
             ids,
             tables.arena,
             tables.a_rows,
             tables.index,
-            segments.tile_slot,
-            segments.tile_start,
-            segments.tile_end,
-            segments.num_tiles,
+            segments.token_slots,
             s,
             tables.index.shape[1],
             module,
             s.stride(2),
-            TILE=TILE_TOKENS,
             BLOCK_RANK=_BLOCK_RANK,
         )
     return s
@@ -88,30 +84,21 @@ def _lora_embed_shrink_kernel(
     arena_ptr,
     a_rows_ptr,
     index_ptr,
-    tile_slot_ptr,
-    tile_start_ptr,
-    tile_end_ptr,
-    num_tiles_ptr,
+    token_slots_ptr,
     s_ptr,
     num_modules,
     module,
     s_token_stride,
-    TILE: tl.constexpr,
     BLOCK_RANK: tl.constexpr,
 ):
-    tile = tl.program_id(0)
-    if tile >= tl.load(num_tiles_ptr):
-        return
-    entry = index_ptr + (tl.load(tile_slot_ptr + tile) * num_modules + module) * 2
-    first = tl.load(entry)
-    rank = tl.load(entry + 1)
-    token = tl.load(tile_start_ptr + tile) + tl.arange(0, TILE)
-    live = token < tl.load(tile_end_ptr + tile)
-    ids = tl.load(ids_ptr + token, mask=live, other=0)
-    for rank_start in range(0, rank, BLOCK_RANK):
-        row = rank_start + tl.arange(0, BLOCK_RANK)
-        keep = live[:, None] & (row < rank)[None, :]
-        a_at = tl.load(a_rows_ptr + first + row, mask=row < rank, other=0)
-        value = tl.load(arena_ptr + a_at[None, :] + ids[:, None], mask=keep, other=0.0)
-        at = s_ptr + token.to(tl.int64)[:, None] * s_token_stride + row[None, :]
-        tl.store(at, value.to(tl.float32), mask=keep)
+    token = tl.program_id(0)
+    adapter = tl.load(token_slots_ptr + token)
+    first, rank, _ = rank_rows(index_ptr, adapter, num_modules, module, 0)
+    column = tl.load(ids_ptr + token)
+    for row_start in range(0, rank, BLOCK_RANK):
+        row = row_start + tl.arange(0, BLOCK_RANK)
+        used = row < rank
+        a_at = tl.load(a_rows_ptr + first + row, mask=used, other=0)
+        value = tl.load(arena_ptr + a_at + column, mask=used, other=0.0)
+        at = s_ptr + token.to(tl.int64) * s_token_stride + row
+        tl.store(at, value.to(tl.float32), mask=used)

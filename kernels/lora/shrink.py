@@ -3,9 +3,15 @@
 import torch
 
 from loraplex.kernels import dispatch
-from loraplex.kernels.language import dot_dtype, tl, triton
-from loraplex.kernels.lora.tables import ROW_ALIGNMENT, TILE_TOKENS, LoRASegments, LoRATables
-from loraplex.kernels.lora.tuning import launch_constants
+from loraplex.kernels.language import tl, triton
+from loraplex.kernels.lora.one_token import rank_rows, row_offsets
+from loraplex.kernels.lora.prefill_shrink import prefill_shrink
+from loraplex.kernels.lora.tables import ROW_ALIGNMENT, LoRASegments, LoRATables
+from loraplex.kernels.lora.tuning import (
+    DECODE_RANK,
+    MOST_DECODE_TOKENS,
+    decode_constants,
+)
 
 
 def lora_shrink(
@@ -61,113 +67,90 @@ def lora_shrink_triton(
     segments: LoRASegments,
     first_module: int,
     num_slices: int,
+    *,
+    beside: bool = False,
 ) -> torch.Tensor:
-    """Triton launcher of `lora_shrink`."""
+    """Triton launcher of `lora_shrink`; `beside`: on a stream of its own, after another stream's kernel."""
     tokens, in_features = x.shape
-    constants = launch_constants(tokens).shrink
-    splits = min(constants.splits, -(-in_features // constants.block_in))
-    blocks_per_split = -(-in_features // (splits * constants.block_in))
     columns = rank_columns(segments)
+    if tokens > MOST_DECODE_TOKENS:
+        return prefill_shrink(x, tables, segments, first_module, num_slices, columns)
+    launch = decode_constants(tokens).shrink
+    blocks = -(-in_features // launch.block)
+    splits = min(launch.splits, blocks)
+    split_size = -(-blocks // splits) * launch.block
     s = torch.empty((splits, num_slices, tokens, columns), dtype=torch.float32, device=x.device)
-    tiles = segments.tile_slot.numel()
-    if tiles == 0:
-        return s
-    _lora_shrink_kernel[(tiles, num_slices, splits)](
-        x,
-        tables.arena,
-        tables.a_rows,
-        tables.index,
-        segments.tile_slot,
-        segments.tile_start,
-        segments.tile_end,
-        segments.num_tiles,
-        s,
-        in_features,
-        blocks_per_split * constants.block_in,
-        tables.index.shape[1],
-        first_module,
-        x.stride(0),
-        s.stride(0),
-        s.stride(1),
-        s.stride(2),
-        TILE=TILE_TOKENS,
-        BLOCK_RANK=constants.block_rank,
-        BLOCK_IN=constants.block_in,
-        ALIGNMENT=ROW_ALIGNMENT if tables.aligned else 1,
-        DOT=dot_dtype(x.dtype),
-        num_warps=constants.num_warps,
-        num_stages=constants.num_stages,
-    )
+    if tokens:
+        early = dispatch.early_launch(x) and not beside
+        _decode_shrink_kernel[(tokens, num_slices, splits)](
+            x,
+            tables.arena,
+            tables.a_rows,
+            tables.index,
+            segments.token_slots,
+            s,
+            in_features,
+            tables.index.shape[1],
+            first_module,
+            split_size,
+            x.stride(0),
+            s.stride(0),
+            s.stride(1),
+            s.stride(2),
+            BLOCK_RANK=DECODE_RANK,
+            BLOCK_IN=launch.block,
+            ALIGNMENT=ROW_ALIGNMENT if tables.aligned else 1,
+            EARLY=early,
+            num_warps=launch.num_warps,
+            launch_pdl=early,
+        )
     return s
 
 
 @triton.jit(do_not_specialize=["first_module", "s_split_stride", "s_slice_stride"])
-def _lora_shrink_kernel(
+def _decode_shrink_kernel(
     x_ptr,
     arena_ptr,
     a_rows_ptr,
     index_ptr,
-    tile_slot_ptr,
-    tile_start_ptr,
-    tile_end_ptr,
-    num_tiles_ptr,
+    token_slots_ptr,
     s_ptr,
     in_features,
-    split_size,
     num_modules,
     first_module,
+    split_size,
     x_stride,
     s_split_stride,
     s_slice_stride,
     s_token_stride,
-    TILE: tl.constexpr,
     BLOCK_RANK: tl.constexpr,
     BLOCK_IN: tl.constexpr,
     ALIGNMENT: tl.constexpr,
-    DOT: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
-    tile = tl.program_id(0)
-    if tile >= tl.load(num_tiles_ptr):
-        return
+    if EARLY:
+        # The next kernel may be set up now, and here the one before has ended.
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+    token = tl.program_id(0)
+    adapter = tl.load(token_slots_ptr + token)
     part = tl.program_id(1)
     split = tl.program_id(2)
-    entry = index_ptr + (tl.load(tile_slot_ptr + tile) * num_modules + first_module + part) * 2
-    first = tl.load(entry)
-    rank = tl.load(entry + 1)
-
-    token = tl.load(tile_start_ptr + tile) + tl.arange(0, TILE)
-    live = token < tl.load(tile_end_ptr + tile)
-    token = token.to(tl.int64)
-    x_at = x_ptr + token * x_stride
+    first, rank, base = rank_rows(index_ptr, adapter, num_modules, first_module + part, 0)
+    at = token.to(tl.int64)
     s_at = s_ptr + split.to(tl.int64) * s_split_stride + part.to(tl.int64) * s_slice_stride
     in_start = split * split_size
     in_stop = tl.minimum(in_start + split_size, in_features)
-    for rank_start in range(0, rank, BLOCK_RANK):
-        row = rank_start + tl.arange(0, BLOCK_RANK)
+    for row_start in range(0, rank, BLOCK_RANK):
+        row = row_start + tl.arange(0, BLOCK_RANK)
         used = row < rank
-        a_row = tl.load(a_rows_ptr + first + row, mask=used, other=0)
-        # Tells the compiler what the offsets are multiples of, and so how wide its loads may be.
-        a_at = arena_ptr + a_row // ALIGNMENT * ALIGNMENT
-        acc = _project(x_at, a_at, live, used, in_start, in_stop, BLOCK_IN, DOT)
-        tl.store(
-            s_at + token[:, None] * s_token_stride + row[None, :],
-            acc,
-            mask=live[:, None] & used[None, :],
-        )
-
-
-@triton.jit
-def _project(x_at, a_at, live, used, in_start, in_stop, BLOCK_IN: tl.constexpr, DOT: tl.constexpr):
-    """Rows x_at [M] times rows a_at [R] over elements in_start to in_stop: [M, R] float32."""
-    acc = tl.zeros([x_at.shape[0], a_at.shape[0]], dtype=tl.float32)
-    for block_start in range(in_start, in_stop, BLOCK_IN):
-        column = block_start + tl.arange(0, BLOCK_IN)
-        inside = column < in_stop
-        x = tl.load(
-            x_at[:, None] + column[None, :], mask=live[:, None] & inside[None, :], other=0.0
-        )
-        a = tl.load(
-            a_at[None, :] + column[:, None], mask=used[None, :] & inside[:, None], other=0.0
-        )
-        acc = tl.dot(x.to(DOT), a.to(DOT), acc, input_precision="ieee")
-    return acc
+        offset = row_offsets(a_rows_ptr, first, rank, base, row, in_features, ALIGNMENT)
+        acc = tl.zeros([BLOCK_RANK], dtype=tl.float32)
+        for block_start in range(in_start, in_stop, BLOCK_IN):
+            column = block_start + tl.arange(0, BLOCK_IN)
+            inside = column < in_stop
+            a_at = arena_ptr + offset[:, None] + column[None, :]
+            a = tl.load(a_at, mask=used[:, None] & inside[None, :], other=0.0)
+            x = tl.load(x_ptr + at * x_stride + column, mask=inside, other=0.0)
+            acc += tl.sum(a.to(tl.float32) * x.to(tl.float32)[None, :], axis=1)
+        tl.store(s_at + at * s_token_stride + row, acc, mask=used)

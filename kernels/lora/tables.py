@@ -3,22 +3,11 @@ arena (`LoRATables`), and which tokens of a batch belong to which adapter (`LoRA
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
-# Tokens per tile: one kernel program handles this many tokens of one adapter. 16 is the smallest M of a
-# tensor-core dot, and at decode most adapters have fewer tokens than that.
-TILE_TOKENS = 16
 # Elements; 8 values of 16 bits are one load of a thread.
 ROW_ALIGNMENT = 8
-
-
-def cut_tiles(spans: tuple[tuple[int, int, int], ...]) -> list[tuple[int, int, int]]:
-    """Cut (slot, first token, end token) spans into tiles of at most TILE_TOKENS tokens, in the same form."""
-    return [
-        (slot, start, min(start + TILE_TOKENS, stop))
-        for slot, first, stop in spans
-        for start in range(first, stop, TILE_TOKENS)
-    ]
 
 
 @dataclass(slots=True)
@@ -27,14 +16,15 @@ class LoRATables:
 
     A *rank row* is one row of A (length `in_features`) or one row of Bᵀ (length `out_features`, already
     multiplied with the LoRA scale). Rows of adapter slot s and module m are entries
-    `first .. first + rank` of `a_rows` and `b_rows`, with `(first, rank) = index[s, m]`; rank 0 means that the
-    adapter leaves the module alone.
+    `first .. first + rank` of `a_rows` and `b_rows`, with `(first, rank, a_base, b_base) = index[s, m]`; rank 0 means
+    that the adapter leaves the module alone. Most rows lie one after the other: then `a_base` or `b_base` is the offset
+    of the first, which saves kernels a look into the row tables; it is -1 where a page border lies between them.
 
     Attributes:
         arena: [elements], the model's dtype; holds every rank row.
         a_rows: [rows] int64, element offset in `arena` of each row of A.
         b_rows: [rows] int64, element offset in `arena` of each row of Bᵀ.
-        index: [slots, modules, 2] int32, (first entry, rank).
+        index: [slots, modules, 4] int64, (first entry, rank, a_base, b_base).
         aligned: every offset in use is a multiple of ROW_ALIGNMENT, which lets kernels read 16 bytes at a time.
     """
 
@@ -61,7 +51,7 @@ class LoRATables:
         cached = self._views.get(key)
         if cached is not None:
             return cached
-        first, rank = (int(v) for v in self.index[slot, module])
+        first, rank = (int(v) for v in self.index[slot, module, :2])
         starts = rows[first : first + rank]
         steps = starts[1:] - starts[:-1]
         if rank and bool((steps == length).all()):
@@ -78,32 +68,43 @@ class LoRATables:
             del self._views[key]
 
 
+def adjacent_base(offsets: np.ndarray, length: int) -> int:
+    """The first of the rows' offsets if they lie one after the other, each `length` elements long, else -1."""
+    if not len(offsets):
+        return 0
+    return int(offsets[0]) if (np.diff(offsets) == length).all() else -1
+
+
 @dataclass(frozen=True, slots=True)
 class LoRASegments:
-    """Which tokens belong to which adapter. The engine orders a batch so that one adapter's tokens are adjacent;
-    tokens of the base model belong to no segment.
+    """Which tokens belong to which adapter. The engine orders a batch so that one adapter's tokens are adjacent, which
+    is what makes the kernels fast, not what makes them right.
 
     Attributes:
         spans: host copy, one (slot, first token, end token) per segment, ascending, not overlapping, slots distinct.
-        tile_slot, tile_start, tile_end: [tiles] int32 on the device; at most TILE_TOKENS tokens of one adapter each.
-        num_tiles: [1] int32 on the device; entries past it are stale (buffers may be larger than the batch needs).
+        token_slots: [tokens] int32 on the device, each token's adapter slot, -1 for the base model.
         max_rank: largest rank of any module of the adapters present.
     """
 
     spans: tuple[tuple[int, int, int], ...]
-    tile_slot: torch.Tensor
-    tile_start: torch.Tensor
-    tile_end: torch.Tensor
-    num_tiles: torch.Tensor
+    token_slots: torch.Tensor
     max_rank: int
 
     @classmethod
     def build(
-        cls, spans: tuple[tuple[int, int, int], ...], max_rank: int, device: torch.device
+        cls,
+        spans: tuple[tuple[int, int, int], ...],
+        num_tokens: int,
+        max_rank: int,
+        device: torch.device,
     ) -> "LoRASegments":
-        """Cut spans into tiles and move the tile list to `device` in one copy."""
-        tiles = cut_tiles(spans)
-        packed = torch.tensor([*zip(*tiles, strict=True)] or [[], [], []], dtype=torch.int32)
-        packed = packed.to(device, non_blocking=True)
-        count = torch.tensor([len(tiles)], dtype=torch.int32).to(device, non_blocking=True)
-        return cls(spans, packed[0], packed[1], packed[2], count, max_rank)
+        """Spread spans over their tokens."""
+        return cls(spans, torch.from_numpy(token_slots(spans, num_tokens)).to(device), max_rank)
+
+
+def token_slots(spans: tuple[tuple[int, int, int], ...], num_tokens: int) -> np.ndarray:
+    """[tokens] int32: each token's slot, -1 where no span has it."""
+    slots = np.full(num_tokens, -1, dtype=np.int32)
+    for slot, start, stop in spans:
+        slots[start:stop] = slot
+    return slots

@@ -2,53 +2,95 @@
 
 They are keyed by the number of tokens in the batch alone, which is also what names a captured graph: were they to
 depend on how tokens spread over adapters, a neighbour would decide the order in which my sums are taken.
-
-Each row carries the measurement that chose it, from benchmarks/tune_lora.py (benchmarks/results/tune_lora.jsonl): one
-NVIDIA H200, 2026-11-22, 8B Llama shapes, rank 16, bfloat16, microseconds per layer (qkv, o, gate_up, down together).
 """
 
 from typing import NamedTuple
 
+# Up to this many tokens there is a program per token; above, one per tile of tokens.
+MOST_DECODE_TOKENS = 512
+# Rank rows a decode program holds at a time.
+DECODE_RANK = 16
 
-class ShrinkLaunch(NamedTuple):
-    """splits: programs that share the sum over `in_features`; block_rank × block_in: the tile of A one step reads."""
+
+class DecodeLaunch(NamedTuple):
+    """block: columns of a rank row that one step reads; splits: most programs that share the sum over `in_features`."""
+
+    block: int
+    num_warps: int
+    splits: int = 1
+
+
+class PrefillShrink(NamedTuple):
+    """splits: programs that share the sum over `in_features`; tile: tokens of a program; block_rank: rank rows per
+    slice, and block: columns of them, that one step reads."""
 
     splits: int
+    tile: int
     block_rank: int
-    block_in: int
+    block: int
     num_warps: int
     num_stages: int
 
 
-class ExpandLaunch(NamedTuple):
-    """block_rank × block_out: the tile of B one step reads."""
+class PrefillExpand(NamedTuple):
+    """tile: tokens of a program; block_rank × block: the part of B that one step reads (a head, at qkv); blocks: steps
+    of a program."""
 
+    tile: int
     block_rank: int
-    block_out: int
+    block: int
+    blocks: int
     num_warps: int
-    num_stages: int
 
 
-class Regime(NamedTuple):
-    """Constants for batches of at most `most_tokens` tokens."""
+class DecodeRegime(NamedTuple):
+    """Constants for decode batches of at most `most_tokens` tokens."""
 
     most_tokens: int
-    shrink: ShrinkLaunch
-    expand: ExpandLaunch
+    shrink: DecodeLaunch
+    expand: DecodeLaunch
+    qkv: DecodeLaunch
+    silu: DecodeLaunch
 
 
-_REGIMES = (
-    # Few tiles: the sum over in_features is split most. T=8: 1 adapter 13.2 + 11.5, 8 adapters 20.0 + 19.4.
-    Regime(16, ShrinkLaunch(16, 16, 128, 4, 4), ExpandLaunch(16, 128, 4, 2)),
-    # T=32 with 32 adapters: 29.7; 2 warps would give 28.8 but lose with few adapters. Expand: 33.2.
-    Regime(48, ShrinkLaunch(8, 16, 128, 4, 4), ExpandLaunch(16, 256, 4, 2)),
-    # Tiles alone fill the GPU. T=64 with 64 adapters: 40.5 + 56.8; T=128 with 128: 64.3 + 96.4.
-    Regime(512, ShrinkLaunch(4, 16, 128, 2, 4), ExpandLaunch(16, 256, 4, 2)),
-    # Prefill: many tiles of one adapter follow each other and find its rows in the L2 cache. Not swept yet.
-    Regime(2**31, ShrinkLaunch(1, 16, 128, 4, 3), ExpandLaunch(32, 128, 4, 2)),
+# Microseconds per layer of the best and of what was taken, shrink at all sites / expand at o and down / qkv / silu.
+_DECODE = (
+    # 1 token, 1 adapter: 8.6 / 3.4 / 1.9 / 3.3. 32 tokens, 1 adapter: 16.5 / 5.9 / 3.8 / 6.3 (6.4); 32 adapters:
+    # 21.3 / 6.4 / 4.6 / 10.6. Without the sum split: 14.6 at 1 token.
+    DecodeRegime(
+        48,
+        DecodeLaunch(512, 4, 32),
+        DecodeLaunch(128, 1),
+        DecodeLaunch(128, 1),
+        DecodeLaunch(256, 1),
+    ),
+    # 64 tokens, 64 adapters: 32.3 / 8.3 / 7.2 / 18.7.
+    DecodeRegime(
+        96,
+        DecodeLaunch(512, 4, 8),
+        DecodeLaunch(512, 2),
+        DecodeLaunch(128, 1),
+        DecodeLaunch(256, 1),
+    ),
+    # 128 tokens, 128 adapters: 52.8 / 13.1 / 10.9 / 35.1; 32 adapters: 39.8 with blocks of 1024 / 8.1 / 8.4 / 21.0.
+    # 256 tokens, 32 adapters: 61.6 / 13.3 / 15.8 / 37.0.
+    DecodeRegime(
+        MOST_DECODE_TOKENS,
+        DecodeLaunch(512, 4, 4),
+        DecodeLaunch(512, 2),
+        DecodeLaunch(128, 1),
+        DecodeLaunch(256, 1),
+    ),
 )
+# 2048 tokens of an 8B layer, 32 adapters of rank 16, H200, us per layer: shrink 53.5 (63 with one program per slice),
+# o and down 10.2 each (14.8 with one block per program), silu 66.7 (114; 43.5 without adapters), qkv 19.3 (38; 8.9
+# without). With larger tiles or blocks a thread holds too many values: silu takes 106 at 32 x 128, 127 at 64 x 128.
+PREFILL_SHRINK = PrefillShrink(4, 32, 16, 128, 4, 4)
+PREFILL_EXPAND = PrefillExpand(32, 16, 128, 4, 4)
+PREFILL_SILU = PrefillExpand(32, 16, 64, 8, 4)
+PREFILL_QKV = PrefillExpand(16, 16, 128, 8, 2)
 
 
-def launch_constants(tokens: int) -> Regime:
-    """The constants for a batch of `tokens` tokens."""
-    return next(regime for regime in _REGIMES if tokens <= regime.most_tokens)
+def decode_constants(tokens: int) -> DecodeRegime:
+    """The constants for a decode batch of `tokens` tokens."""
+    return next(regime for regime in _DECODE if tokens <= regime.most_tokens)

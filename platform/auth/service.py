@@ -1,6 +1,7 @@
 """Owns keys in the database: making, listing, revoking and the operator's first one; and
 `Authenticator`, which turns a presented key into a `Principal`."""
 
+import asyncio
 import hashlib
 import time
 from collections import OrderedDict
@@ -32,6 +33,7 @@ class Authenticator:
         self._database = database
         self._clock = clock
         self._known: OrderedDict[bytes, tuple[float, Principal | None]] = OrderedDict()
+        self._asking: dict[bytes, asyncio.Task[Principal | None]] = {}
 
     async def authenticate(self, authorization: str | None) -> Principal:
         """Who sent this `Authorization` header.
@@ -54,6 +56,7 @@ class Authenticator:
     def forget(self) -> None:
         """Ask the database again for every key; called when a key is revoked in this process."""
         self._known.clear()
+        self._asking.clear()
 
     async def _remembered(self, token: str) -> Principal | None:
         # Keyed by hash: tokens do not stay in memory.
@@ -62,11 +65,28 @@ class Authenticator:
         known = self._known.get(name)
         if known is not None and known[0] > now:
             return known[1]
-        principal = await self._verify(token)
-        self._known[name] = (now + CACHE_SECONDS, principal)
-        self._known.move_to_end(name)
-        while len(self._known) > CACHE_KEYS:
-            self._known.popitem(last=False)
+        # One question for all who come while it is asked: each time a busy key has to be asked for again, it would
+        # otherwise be as many as there are requests in these milliseconds.
+        asking = self._asking.get(name)
+        if asking is None:
+            asking = self._asking[name] = asyncio.create_task(self._ask(name, token))
+        # A request that is cancelled leaves the question to the others.
+        return await asyncio.shield(asking)
+
+    async def _ask(self, name: bytes, token: str) -> Principal | None:
+        now = self._clock()
+        try:
+            principal = await self._verify(token)
+        finally:
+            # Not so after `forget`: this answer may then be older than a revocation, and is not kept.
+            current = self._asking.get(name) is asyncio.current_task()
+            if current:
+                del self._asking[name]
+        if current:
+            self._known[name] = (now + CACHE_SECONDS, principal)
+            self._known.move_to_end(name)
+            while len(self._known) > CACHE_KEYS:
+                self._known.popitem(last=False)
         return principal
 
     async def _verify(self, token: str) -> Principal | None:

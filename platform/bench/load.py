@@ -1,136 +1,103 @@
-"""Owns sending concurrent streamed completions to a server and timing what comes back."""
+"""Owns sending streamed requests to a server, some at a time or each at its moment, and what became of each."""
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import httpx
 import msgspec
 
-
-class LoadError(Exception):
-    """The server refused or broke off; the message is fit for the user."""
+from loraplex.platform.bench.connection import Address, Connection, LoadError, Timing
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What to send: `requests` completions, at most `concurrency` at a time, models taken in turn."""
+class Shot:
+    """One completion to ask for. `prompt` is token ids, or text; `at` counts seconds from the start of the run, for
+    loads that do not wait for answers."""
 
-    models: tuple[str, ...]
-    requests: int
-    concurrency: int
-    prompt_tokens: int
+    model: str
+    prompt: tuple[int, ...] | str
     output_tokens: int
+    at: float = 0.0
+    chat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """One request: seconds to the first token and to the end, and tokens received."""
+class Outcome:
+    """When a shot was sent, on the clock of `time.perf_counter`, and either its timing or what went wrong."""
 
-    first_token: float
-    total: float
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a run measured; times in milliseconds."""
-
-    requests: int
-    seconds: float
-    output_tokens_per_s: float
-    ttft_p50: float
-    ttft_p99: float
-    tpot_p50: float
-    tpot_p99: float
+    sent: float
+    timing: Timing | None
+    error: str | None
 
 
-class _Choice(msgspec.Struct):
-    text: str = ""
+async def closed_loop(address: Address, shots: Sequence[Shot], concurrency: int) -> list[Outcome]:
+    """Send shots in order, `concurrency` at a time: a client sends its next one when it has its answer."""
+    coming = iter(shots)
+    clients = min(concurrency, len(shots))
+    results = await asyncio.gather(*(_client(address, coming) for _ in range(clients)))
+    return [outcome for result in results for outcome in result]
 
 
-class _Usage(msgspec.Struct):
-    completion_tokens: int
+async def open_loop(address: Address, shots: Sequence[Shot], start: float) -> list[Outcome]:
+    """Send each shot at its time after `start` (of `time.perf_counter`), whatever became of the others."""
+    idle: list[Connection] = []
 
-
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] = []
-    usage: _Usage | None = None
-    error: msgspec.Raw | None = None
-
-
-async def run_load(url: str, key: str, load: Load) -> Report:
-    """Send the load and summarise it.
-
-    Raises:
-        LoadError: a request failed.
-    """
-    numbers = iter(range(load.requests))
-    limits = httpx.Limits(max_connections=load.concurrency)
-    headers = {"authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(
-        base_url=url.rstrip("/"), headers=headers, limits=limits, timeout=600
-    ) as client:
-
-        async def worker() -> list[Timing]:
-            return [await _complete(client, load, number) for number in numbers]
-
-        start = time.perf_counter()
+    async def fire(shot: Shot) -> Outcome:
+        await asyncio.sleep(start + shot.at - time.perf_counter())
         try:
-            async with asyncio.TaskGroup() as group:
-                workers = [group.create_task(worker()) for _ in range(load.concurrency)]
-        except* (LoadError, httpx.HTTPError) as errors:
-            first = errors.exceptions[0]
-            raise LoadError(str(first) or type(first).__name__) from None
-        seconds = time.perf_counter() - start
-    return _summarise([timing for task in workers for timing in task.result()], seconds)
+            connection = idle.pop() if idle else await Connection.open(address)
+        except LoadError as error:
+            return Outcome(time.perf_counter(), None, str(error))
+        outcome = await _send(connection, address, shot)
+        if outcome.error is None:
+            idle.append(connection)
+        else:
+            connection.close()
+        return outcome
+
+    outcomes = await asyncio.gather(*map(fire, shots))
+    for connection in idle:
+        connection.close()
+    return list(outcomes)
 
 
-async def _complete(client: httpx.AsyncClient, load: Load, number: int) -> Timing:
-    body = {
-        "model": load.models[number % len(load.models)],
-        # Token ids that every vocabulary has, different for each request so that no prefix is shared.
-        "prompt": [2 + (number * 7919 + i * 31) % 97 for i in range(load.prompt_tokens)],
-        "max_tokens": load.output_tokens,
+async def _client(address: Address, coming: Iterator[Shot]) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    connection: Connection | None = None
+    for shot in coming:
+        if connection is None:
+            try:
+                connection = await Connection.open(address)
+            except LoadError as error:
+                outcomes.append(Outcome(time.perf_counter(), None, str(error)))
+                continue
+        outcomes.append(await _send(connection, address, shot))
+        if outcomes[-1].error is not None:
+            connection.close()
+            connection = None
+    if connection is not None:
+        connection.close()
+    return outcomes
+
+
+async def _send(connection: Connection, address: Address, shot: Shot) -> Outcome:
+    body: dict[str, object] = {
+        "model": shot.model,
+        "max_tokens": shot.output_tokens,
         "temperature": 0,
         "ignore_eos": True,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    start = time.perf_counter()
-    first = 0.0
-    tokens = 0
-    async with client.stream("POST", "/v1/completions", json=body) as answer:
-        if answer.status_code != httpx.codes.OK:
-            detail = (await answer.aread()).decode(errors="replace")
-            raise LoadError(f"The server answered {answer.status_code}: {detail[:300]}")
-        async for line in answer.aiter_lines():
-            if not line.startswith("data: ") or line == "data: [DONE]":
-                continue
-            chunk = msgspec.json.decode(line[len("data: ") :], type=_Chunk)
-            if chunk.error is not None:
-                raise LoadError(f"A stream ended with an error: {bytes(chunk.error).decode()}")
-            if not first:
-                first = time.perf_counter() - start
-            if chunk.usage is not None:
-                tokens = chunk.usage.completion_tokens
-    return Timing(first, time.perf_counter() - start, tokens)
-
-
-def _summarise(timings: Sequence[Timing], seconds: float) -> Report:
-    ttft = sorted(1000 * t.first_token for t in timings)
-    tpot = sorted(1000 * (t.total - t.first_token) / max(t.tokens - 1, 1) for t in timings)
-    return Report(
-        requests=len(timings),
-        seconds=seconds,
-        output_tokens_per_s=sum(t.tokens for t in timings) / seconds,
-        ttft_p50=_percentile(ttft, 0.5),
-        ttft_p99=_percentile(ttft, 0.99),
-        tpot_p50=_percentile(tpot, 0.5),
-        tpot_p99=_percentile(tpot, 0.99),
-    )
-
-
-def _percentile(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    if shot.chat:
+        body["messages"] = [{"role": "user", "content": shot.prompt}]
+    else:
+        body["prompt"] = shot.prompt
+    route = "/v1/chat/completions" if shot.chat else "/v1/completions"
+    data = msgspec.json.encode(body)
+    sent = time.perf_counter()
+    try:
+        return Outcome(sent, await connection.complete(address, route, data), None)
+    except LoadError as error:
+        return Outcome(sent, None, str(error))

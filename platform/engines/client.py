@@ -206,11 +206,9 @@ class EngineClient:
             del self._slots[delta.request_id]
             slot.generation.fail(error)
             return
-        slot.pending.append(delta)
         if delta.finish_reason is not None:
-            slot.finished = True
             del self._slots[delta.request_id]
-        slot.generation.notify()
+        slot.generation.push(slot, delta)
 
     # Life and death of the engine
 
@@ -266,8 +264,7 @@ class EngineClient:
                     )
                 )
                 continue
-            slot.pending.clear()
-            slot.accepted = False
+            slot.generation.restart(slot)
             slot.waiting_since = now
             self._unsent[slot] = None
 

@@ -1,6 +1,7 @@
 """Owns the reader's side of running generations: what has arrived and was not read yet, merged per generation."""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -29,18 +30,36 @@ class Job:
 
 
 class Slot:
-    """One job of a `Generation` and where it stands."""
+    """One job of a `Generation` and where it stands.
 
-    def __init__(self, job: Job, generation: "Generation") -> None:
+    Attributes:
+        request_id: its name at the engine; None while it has to be sent (again).
+        delivered: the reader has part of the answer, so it cannot be started afresh.
+        pending: what has arrived and was not read yet.
+    """
+
+    __slots__ = (
+        "accepted",
+        "attempts",
+        "delivered",
+        "finished",
+        "generation",
+        "index",
+        "job",
+        "pending",
+        "request_id",
+        "waiting_since",
+    )
+
+    def __init__(self, index: int, job: Job, generation: "Generation") -> None:
+        self.index = index
         self.job = job
         self.generation = generation
-        self.request_id: str | None = (
-            None  # its name at the engine; None while it has to be sent (again)
-        )
+        self.request_id: str | None = None
         self.attempts = 0
         self.waiting_since = asyncio.get_running_loop().time()
         self.accepted = False
-        self.delivered = False  # the reader has part of the answer, so it cannot be started afresh
+        self.delivered = False
         self.finished = False
         self.pending: list[Delta] = []
 
@@ -49,22 +68,31 @@ class Generation:
     """The generations of one HTTP request, read together.
 
     What the reader has not taken yet is merged, so a slow reader gets fewer, longer deltas and holds nobody up; the
-    memory it can take is that of its own answers.
+    memory it can take is that of its own answers. One reader at a time: it waits on a bare future, because at tens of
+    thousands of tokens per second every task, event and timeout around a wake-up can be seen.
     """
 
     def __init__(self, jobs: Sequence[Job], close: Callable[["Generation"], None]) -> None:
-        self.slots = [Slot(job, self) for job in jobs]
+        self.slots = [Slot(i, job, self) for i, job in enumerate(jobs)]
         self._close = close
         self._error: PlatformError | None = None
-        self._news = asyncio.Event()
+        self._fresh: list[Slot] = []  # those with something pending
+        self._running = len(self.slots)
+        self._waiter: asyncio.Future[bool] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = math.inf  # of the waiter, on the loop's clock
+        self._only_the_end = False  # the reader has no use for anything earlier
 
     @property
     def finished(self) -> bool:
         """Every generation has ended and was read to its end."""
-        return all(slot.finished and not slot.pending for slot in self.slots)
+        return not self._running and not self._fresh
 
     def close(self) -> None:
         """Stop whatever still runs. Safe to call at any time and more than once; never waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._close(self)
 
     async def accepted(self) -> None:
@@ -83,11 +111,14 @@ class Generation:
         Raises:
             PlatformError: the generation failed; nothing more will come.
         """
-        while not self.finished and not any(slot.pending for slot in self.slots):
+        while self._running and not self._fresh:
             if not await self._wait(timeout):
                 return []
         self._raise()
-        return [(i, _take(slot)) for i, slot in enumerate(self.slots) if slot.pending]
+        fresh, self._fresh = self._fresh, []
+        if len(fresh) > 1:
+            fresh.sort(key=_index)
+        return [(slot.index, _take(slot)) for slot in fresh]
 
     async def arrived(self, timeout: float) -> bool:  # noqa: ASYNC109 - as above
         """Whether anything can be read, waiting at most `timeout` seconds for it. Takes nothing.
@@ -95,7 +126,7 @@ class Generation:
         Raises:
             PlatformError: the generation failed.
         """
-        while not any(slot.pending for slot in self.slots):
+        while not self._fresh:
             if not await self._wait(timeout):
                 return False
         self._raise()
@@ -107,10 +138,32 @@ class Generation:
         Raises:
             PlatformError: one of them failed.
         """
-        while not all(slot.finished for slot in self.slots):
+        self._only_the_end = True
+        while self._running:
             await self._wait(None)
         self._raise()
+        self._fresh = []
         return [_take(slot) for slot in self.slots]
+
+    def push(self, slot: Slot, delta: Delta) -> None:
+        """News of one job."""
+        if not slot.pending:
+            self._fresh.append(slot)
+        slot.pending.append(delta)
+        if delta.finish_reason is not None:
+            slot.finished = True
+            self._running -= 1
+        elif self._only_the_end:
+            return
+        self.notify()
+
+    def restart(self, slot: Slot) -> None:
+        """Forget what came for a job, none of which was read: it starts afresh."""
+        slot.request_id = None
+        slot.accepted = False
+        if slot.pending:
+            slot.pending.clear()
+            self._fresh.remove(slot)
 
     def fail(self, error: PlatformError) -> None:
         """End all of it with an error; the first one counts."""
@@ -118,7 +171,10 @@ class Generation:
         self.notify()
 
     def notify(self) -> None:
-        self._news.set()
+        """Wake the reader, if it waits."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(True)
 
     def _raise(self) -> None:
         if self._error is not None:
@@ -126,14 +182,38 @@ class Generation:
 
     async def _wait(self, timeout: float | None) -> bool:  # noqa: ASYNC109 - as above
         self._raise()
-        self._news.clear()
+        loop = asyncio.get_running_loop()
+        self._waiter = waiter = loop.create_future()
+        self._deadline = math.inf if timeout is None else loop.time() + timeout
+        if timeout is not None and (self._timer is None or self._deadline < self._timer.when()):
+            self._arm(loop)
         try:
-            async with asyncio.timeout(timeout):
-                await self._news.wait()
-        except TimeoutError:
-            return False
+            came: bool = await waiter
+        finally:
+            self._waiter = None
         self._raise()
-        return True
+        return came
+
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_at(self._deadline, self._expire, loop)
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        """One timer outlives many waits, as most end long before their time: making one for each would cost more than
+        waking the reader."""
+        self._timer = None
+        waiter = self._waiter
+        if waiter is None or waiter.done() or self._deadline == math.inf:
+            return
+        if loop.time() < self._deadline:
+            self._arm(loop)
+        else:
+            waiter.set_result(False)
+
+
+def _index(slot: Slot) -> int:
+    return slot.index
 
 
 def _take(slot: Slot) -> Delta:

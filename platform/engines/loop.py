@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 # While every request waits for its adapter a step does nothing; this long is slept for messages in between.
 LOADING_PAUSE_MS = 1
+# A step without news that took longer did something: it computed part of a prompt, or launched work whose results the
+# next step reads.
+NOTHING_DONE_SECONDS = 0.0002
 # Messages kept for a client that does not read. It is given up when they are full: a stuck API worker must cost the
 # engine neither time nor memory.
 MAX_QUEUED_MESSAGES = 20_000
@@ -125,8 +128,8 @@ class EngineLoop:
             self._tick()
 
     def _step(self) -> bool:
-        """Run one step; whether it produced anything."""
-        self._pulse.step_started = time.monotonic()
+        """Run one step; whether it did anything."""
+        self._pulse.step_started = started = time.monotonic()
         try:
             outputs = self._engine.step()
         except Exception as error:
@@ -138,27 +141,14 @@ class EngineLoop:
             self._pulse.step_started = None
         for output in outputs:
             self._deliver(output)
-        return bool(outputs)
+        return bool(outputs) or time.monotonic() - started > NOTHING_DONE_SECONDS
 
     def _deliver(self, output: Output) -> None:
         request_id = output.request_id
         owner = self._owners.get(request_id)
         if owner is None:
             return
-        client = self._clients[owner]
-        client.step.deltas.append(
-            Delta(
-                request_id,
-                output.token_ids,
-                output.text,
-                output.logprobs,
-                output.finish_reason,
-                output.error,
-                output.prompt_tokens,
-                output.cached_tokens,
-                output.output_tokens,
-            )
-        )
+        self._clients[owner].step.deltas.append(Delta(*output))
         if output.finish_reason is not None:
             self._forget(request_id)
 

@@ -32,7 +32,7 @@ class EngineLaunch(msgspec.Struct, frozen=True):
 
 
 class ApiLaunch(msgspec.Struct, frozen=True):
-    """What an API worker needs to know; `socket_fd` listens already and is shared by all workers."""
+    """What an API worker needs to know; `socket_fd` listens already."""
 
     settings: str
     models: list[ModelEndpoint]

@@ -3,7 +3,7 @@ chat."""
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -27,6 +27,10 @@ from loraplex.platform.inference.bodies import (
 )
 from loraplex.platform.inference.logprobs import chat_logprobs, completion_logprobs
 from loraplex.platform.inference.schemas import StreamOptions
+
+# Stands for a choice's text, and comes last in a chunk: behind it are only numbers and the fingerprint.
+_MARK = '"'
+_MARK_ENCODED = msgspec.json.encode(_MARK)
 
 
 class Heading(msgspec.Struct, frozen=True):
@@ -60,6 +64,22 @@ class Counter:
         output = sum(delta.output_tokens for delta in self._last if delta is not None)
         cached = sum(delta.cached_tokens for delta in firsts)
         return Usage(prompt, output, prompt + output, PromptDetails(cached), OutputDetails())
+
+
+class TextChunks:
+    """Chunks in which nothing but a choice's text changes from step to step: all around it is encoded once."""
+
+    def __init__(self, encode: Callable[[int, str], bytes]) -> None:
+        """`encode` writes a whole chunk with the text of a choice."""
+        self._encode = encode
+        self._around: dict[int, tuple[bytes, bytes]] = {}
+
+    def chunk(self, index: int, text: str) -> bytes:
+        around = self._around.get(index)
+        if around is None:
+            head, _, tail = self._encode(index, _MARK).rpartition(_MARK_ENCODED)
+            around = self._around[index] = (head, tail)
+        return around[0] + msgspec.json.encode(text) + around[1]
 
 
 class Writer(Protocol):
@@ -107,6 +127,7 @@ class CompletionWriter:
         self._counter = Counter(len(echoes), n)
         self._offsets = [0] * len(echoes)
         self._encoder = msgspec.json.Encoder()
+        self._texts = TextChunks(self._text_chunk)
 
     def opening(self, index: int) -> bytes | None:
         if not self._echoes[index]:
@@ -117,6 +138,8 @@ class CompletionWriter:
         self._counter.see(index, delta)
         if not (delta.text or delta.finish_reason or delta.logprobs):
             return None
+        if _only_text(delta) and not self._options.include_obfuscation:
+            return self._texts.chunk(index, delta.text)
         return self._encode([self._choice(index, delta.text, delta)])
 
     def closing(self) -> bytes | None:
@@ -130,6 +153,9 @@ class CompletionWriter:
             self._counter.see(index, delta)
             choices.append(self._choice(index, self._echoes[index] + delta.text, delta))
         return self._encoder.encode(self._body(choices, self._counter.usage()))
+
+    def _text_chunk(self, index: int, text: str) -> bytes:
+        return self._encode([CompletionChoice(index, text, None, None)])
 
     def _choice(self, index: int, text: str, delta: Delta) -> CompletionChoice:
         logprobs = None
@@ -170,6 +196,7 @@ class ChatWriter:
         self._options = options
         self._counter = Counter(n, n)
         self._encoder = msgspec.json.Encoder()
+        self._texts = TextChunks(self._text_chunk)
 
     def opening(self, index: int) -> bytes | None:
         return self._encode([ChunkChoice(index, ChatDelta("assistant", ""), None, None)])
@@ -178,6 +205,8 @@ class ChatWriter:
         self._counter.see(index, delta)
         if not (delta.text or delta.finish_reason or delta.logprobs):
             return None
+        if _only_text(delta) and not self._options.include_obfuscation:
+            return self._texts.chunk(index, delta.text)
         text = ChatDelta(content=delta.text) if delta.text else ChatDelta()
         logprobs = chat_logprobs(delta.logprobs, self._tokenizer) if delta.logprobs else None
         return self._encode([ChunkChoice(index, text, logprobs, delta.finish_reason)])
@@ -209,6 +238,9 @@ class ChatWriter:
             )
         )
 
+    def _text_chunk(self, index: int, text: str) -> bytes:
+        return self._encode([ChunkChoice(index, ChatDelta(content=text), None, None)])
+
     def _encode(self, choices: list[ChunkChoice], usage: Usage | None = None) -> bytes:
         heading = self._heading
         chunk = ChatChunk(
@@ -224,6 +256,10 @@ class ChatWriter:
         if self._options.include_obfuscation:
             chunk.obfuscation = padding()
         return self._encoder.encode(chunk)
+
+
+def _only_text(delta: Delta) -> bool:
+    return delta.finish_reason is None and delta.logprobs is None
 
 
 def padding() -> str:

@@ -112,7 +112,7 @@ async def _answer(
         try:
             if stream:
                 await while_connected(request, generation.arrived(FIRST_NEWS_SECONDS))
-                return EventStream(frames(generation, answer.writer), generation.close)
+                return EventStream(generation, frames(generation, answer.writer))
             deltas = await while_connected(request, generation.collect())
             return ASGIResponse(body=answer.writer.whole(deltas), media_type=MediaType.JSON)
         except BaseException:

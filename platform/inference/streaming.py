@@ -1,16 +1,16 @@
 """Owns the event stream of an answer, and that the engine stops working when its reader has gone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request
 from litestar.datastructures import State
-from litestar.response.streaming import ASGIStreamingResponse
+from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
-from loraplex.platform.engines.generation import Generation
+from loraplex.platform.engines.generation import Generation, GenerationFailedError
 from loraplex.platform.error_responses import openai_body
 from loraplex.platform.errors import PlatformError
 from loraplex.platform.inference.answer import Writer
@@ -28,26 +28,43 @@ class ClientGoneError(Exception):
     """The client closed its connection before there was an answer."""
 
 
-class EventStream(ASGIStreamingResponse):
-    """Server-sent events that call `on_end` however they end.
+class EventStream(ASGIResponse):
+    """Server-sent events of a generation, which is closed however they end.
 
-    Not left to the generator: one that was never started has no `finally`, and one cancelled while its consumer waits
+    Not left to the iterator: one that was never started has no `finally`, and one cancelled while its consumer waits
     in `send` runs it only when the garbage collector comes by.
     """
 
-    __slots__ = ("_on_end",)
+    __slots__ = ("_frames", "_generation")
 
-    def __init__(self, frames: AsyncIterator[bytes], on_end: Callable[[], None]) -> None:
-        super().__init__(
-            iterator=frames, media_type="text/event-stream", headers=HEADERS, status_code=200
-        )
-        self._on_end = on_end
+    _should_set_content_length = False
+
+    def __init__(self, generation: Generation, frames: AsyncIterator[bytes]) -> None:
+        super().__init__(media_type="text/event-stream", headers=HEADERS, status_code=200)
+        self._generation = generation
+        self._frames = frames
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._on_end()
+            self._generation.close()
+
+    async def send_body(self, send: Send, receive: Receive) -> None:
+        """Send frame after frame, as long as there is a reader."""
+        watch = asyncio.create_task(self._end_with_reader(receive))
+        try:
+            async for frame in self._frames:
+                await send({"type": "http.response.body", "body": frame, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+
+    async def _end_with_reader(self, receive: Receive) -> None:
+        await _gone(receive)
+        # Nobody sees this error; it wakes the loop above, and what that still sends goes nowhere.
+        self._generation.fail(GenerationFailedError("The client closed its connection."))
 
 
 async def frames(
@@ -61,13 +78,13 @@ async def frames(
             news = await generation.next(ping_seconds)
             if not news:
                 yield PING
-            parts = []
+            data = b""
             for index, delta in news:
                 if index not in opened:
                     opened.add(index)
-                    parts.append(writer.opening(index))
-                parts.append(writer.chunk(index, delta))
-            if data := b"".join(map(_frame, parts)):
+                    data += _frame(writer.opening(index))
+                data += _frame(writer.chunk(index, delta))
+            if data:
                 yield data
     except PlatformError as error:
         yield _frame(msgspec.json.encode(openai_body(error)))

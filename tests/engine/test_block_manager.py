@@ -77,6 +77,33 @@ def test_purge_hides_an_adapters_blocks_even_while_held() -> None:
     blocks.check_integrity([held])
 
 
+def test_a_block_with_an_unknown_token_is_not_published() -> None:
+    """Two blocks are computed, but the last token of the second has been sampled by a step nobody has read."""
+    blocks = BlockManager(8)
+    tokens = list(range(2 * BLOCK_SIZE))
+    ahead = sequence(tokens[:-1])
+    assert blocks.grow(ahead, len(tokens))
+    ahead.pending = 1
+    ahead.num_computed = len(tokens)
+    blocks.publish(ahead)
+    assert len(ahead.block_hashes) == 1
+    ahead.tokens.append(tokens[-1])
+    ahead.pending = 0
+    blocks.publish(ahead)
+    other = sequence([*tokens, 99])
+    blocks.match_prefix(other)
+    assert other.blocks == ahead.blocks
+
+
+def test_tables_grow_in_both_directions() -> None:
+    blocks = BlockManager(400)
+    held = [sequence([7]) for _ in range(100)] + [sequence([1] * 40 * BLOCK_SIZE)]
+    for seq in held:
+        assert blocks.grow(seq, len(seq.tokens))
+    blocks.check_integrity(held)
+    assert len({seq.row for seq in held}) == len(held)
+
+
 def test_grow_refuses_without_side_effect() -> None:
     blocks = BlockManager(2)
     seq = sequence(list(range(3 * BLOCK_SIZE)))

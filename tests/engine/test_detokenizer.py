@@ -1,8 +1,10 @@
 """Text handed over piece by piece equals the text of all tokens at once, and stop strings never leak."""
 
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import decoders, models
 
 from loraplex.engine.detokenizer import Detokenizer
 from loraplex.engine.tokenizer import Tokenizer
@@ -79,6 +81,8 @@ def test_stop_string_in_text_held_back_to_the_end_is_found() -> None:
     class Glued:
         """One token that is a newline and half a character, as byte-pair vocabularies have them."""
 
+        token_bytes = None
+
         def decode(self, ids: list[int]) -> str:
             return "\n\N{REPLACEMENT CHARACTER}" * len(ids)
 
@@ -89,6 +93,7 @@ def test_stop_string_in_text_held_back_to_the_end_is_found() -> None:
 
 def test_tokens_without_text_do_not_grow_the_work(tokenizer: Tokenizer) -> None:
     class Counting:
+        token_bytes = None
         longest = 0
 
         def decode(self, ids: list[int]) -> str:
@@ -102,3 +107,69 @@ def test_tokens_without_text_do_not_grow_the_work(tokenizer: Tokenizer) -> None:
         for _ in range(300):
             detokenizer.append((token,), check_stop=True)
     assert counting.longest < 64
+
+
+# A vocabulary with every byte, and tokens that cut characters anywhere.
+PIECES = ["é", "\u20ac", " a", "the", "\N{REPLACEMENT CHARACTER}", "\U0001f44b"]
+
+
+def byte_level() -> Tokenizer:
+    """A byte-level tokenizer with a special token and an added one that is none."""
+    names = ByteNames()
+    vocab = {names.of(bytes([byte])): byte for byte in range(256)}
+    for piece in PIECES:
+        data = piece.encode()
+        for cut in range(1, len(data) + 1):
+            for part in (data[:cut], data[cut:], data[-1:] + data[:cut]):
+                if part:
+                    vocab.setdefault(names.of(part), len(vocab))
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(["<end>"])
+    backend.add_tokens(["<tool call>", "<tool>", "naïve"])
+    return Tokenizer(backend, chat_template=None, bos_token=None, eos_token=None)
+
+
+class ByteNames:
+    """Writes bytes as byte-level vocabularies do, by asking the library's own pre-tokenizer."""
+
+    def __init__(self) -> None:
+        self._pre = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        self._alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+
+    def of(self, data: bytes) -> str:
+        return "".join(self._name(byte) for byte in data)
+
+    def _name(self, byte: int) -> str:
+        if 0x21 <= byte <= 0x7E or 0xA1 <= byte <= 0xAC or byte >= 0xAE:
+            return chr(byte)
+        hidden = [c for c in self._alphabet if ord(c) > 0xFF]
+        order = [b for b in range(256) if not (0x21 <= b <= 0x7E or 0xA1 <= b <= 0xAC or b >= 0xAE)]
+        return hidden[order.index(byte)]
+
+
+BYTE_LEVEL = byte_level()
+TOKENS = 300
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.integers(0, TOKENS + 2), max_size=40), st.integers(0, 40))
+def test_bytes_of_any_tokens_join_to_the_librarys_text(ids: list[int], cut: int) -> None:
+    """Also for invalid bytes, special tokens and ids nobody knows, wherever the prompt ends."""
+    assert BYTE_LEVEL.token_bytes is not None
+    prompt, output = tuple(ids[:cut]), ids[cut:]
+    detokenizer = Detokenizer(BYTE_LEVEL, prompt, ())
+    text = "".join(detokenizer.append((token,), check_stop=True).text for token in output)
+    text += detokenizer.flush(check_stop=True).text
+    context = list(prompt[-5:])
+    assert text == BYTE_LEVEL.decode(context + output)[len(BYTE_LEVEL.decode(context)) :]
+
+
+def test_a_tokenizer_that_joins_otherwise_is_decoded_in_windows() -> None:
+    backend = tokenizers.Tokenizer(models.BPE(vocab={"▁a": 0, "▁b": 1, "c": 2}, merges=[]))
+    backend.decoder = decoders.Metaspace()
+    tokenizer = Tokenizer(backend, chat_template=None, bos_token=None, eos_token=None)
+    assert tokenizer.token_bytes is None
+    detokenizer = Detokenizer(tokenizer, (0,), ())
+    pieces = [detokenizer.append((token,), check_stop=True).text for token in (1, 2, 0)]
+    assert pieces == [" b", "c", " a"]

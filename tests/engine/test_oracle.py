@@ -11,6 +11,8 @@ from loraplex.platform.demo.model_dir import demo_model_dir
 from support.checkpoints import peft_adapter, tiny_model
 from support.oracle import MIXED_ADAPTERS, Expected, Oracle, adapter_options
 
+pytestmark = pytest.mark.usefixtures("ahead")
+
 OUTPUT = 12
 # Every model here knows the token ids below.
 SMALLEST_VOCAB = 258

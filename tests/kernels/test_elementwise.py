@@ -1,4 +1,4 @@
-"""RMSNorm, rotary embedding, SiLU·mul and KV write: kernel and reference against float64, and against each other."""
+"""RMSNorm and SiLU·mul: kernel and reference against float64, and against each other."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,14 +7,12 @@ import pytest
 import torch
 
 from loraplex.kernels.activation import silu_mul_reference, silu_mul_triton
-from loraplex.kernels.kv_write import kv_write_reference, kv_write_triton
 from loraplex.kernels.norm import (
     add_rms_norm_reference,
     add_rms_norm_triton,
     rms_norm_reference,
     rms_norm_triton,
 )
-from loraplex.kernels.rope import apply_rope_reference, apply_rope_triton
 from support.numerics import assert_near
 
 Op = Callable[..., Any]  # the operations of this file have nothing in common
@@ -77,69 +75,6 @@ def test_silu_mul_of_extreme_values(op: Op, device: torch.device) -> None:
     assert abs(low) < 1e-20
     assert (high, zero) == (1e4, 0.0)
     assert broken != broken
-
-
-def rotate_as_hugging_face(
-    x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, positions: torch.Tensor
-) -> torch.Tensor:
-    """x [tokens, heads, D]: x cos + rotate_half(x) sin over the first R elements, float64."""
-    half = cos.shape[1]
-    cos, sin = (torch.cat([t, t], -1)[positions][:, None].double() for t in (cos, sin))
-    turned, rest = x[..., : 2 * half].double(), x[..., 2 * half :].double()
-    halves = torch.cat([-turned[..., half:], turned[..., :half]], -1)
-    return torch.cat([turned * cos + halves * sin, rest], -1)
-
-
-@dtypes
-@both(apply_rope_triton, apply_rope_reference)
-@pytest.mark.parametrize(
-    ("q_heads", "kv_heads", "head_dim", "rotary"),
-    [(4, 2, 64, 64), (3, 1, 80, 32), (5, 5, 96, 96)],
-)
-@pytest.mark.parametrize("gap", [0, 1], ids=["k-follows-q", "k-apart"])
-def test_rope_in_place_inside_a_fused_row(
-    op: Op,
-    dtype: torch.dtype,
-    q_heads: int,
-    kv_heads: int,
-    head_dim: int,
-    rotary: int,
-    gap: int,
-    device: torch.device,
-) -> None:
-    tokens, total = 7, q_heads + 2 * kv_heads + gap
-    fused = torch.randn(tokens, total, head_dim).to(device, dtype)
-    before = fused.clone()
-    angles = torch.randn(50, rotary // 2, device=device)
-    cos, sin = angles.cos(), angles.sin()
-    positions = torch.randint(0, 50, (tokens,), device=device)
-    k_at = q_heads + gap
-    op(fused[:, :q_heads], fused[:, k_at : k_at + kv_heads], cos, sin, positions)
-    expected = rotate_as_hugging_face(before, cos, sin, positions)
-    assert_near("q", fused[:, :q_heads], expected[:, :q_heads])
-    assert_near("k", fused[:, k_at : k_at + kv_heads], expected[:, k_at : k_at + kv_heads])
-    assert torch.equal(fused[:, k_at + kv_heads :], before[:, k_at + kv_heads :])
-    assert torch.equal(fused[:, q_heads:k_at], before[:, q_heads:k_at])
-
-
-@dtypes
-@both(kv_write_triton, kv_write_reference)
-@pytest.mark.parametrize("layers", [1, 3], ids=["dense", "layer-of-a-shared-cache"])
-@pytest.mark.parametrize(("kv_heads", "head_dim"), [(2, 64), (3, 80)])
-def test_kv_write(
-    op: Op, dtype: torch.dtype, layers: int, kv_heads: int, head_dim: int, device: torch.device
-) -> None:
-    cache = torch.full((5, layers, 2, 16, kv_heads, head_dim), float("nan")).to(device, dtype)
-    fused = torch.randn(4, 3 * kv_heads, head_dim).to(device, dtype)
-    k, v = fused[:, kv_heads : 2 * kv_heads], fused[:, 2 * kv_heads :]
-    slots = torch.tensor([3 * 16 + 15, -1, 0, 79], device=device)
-    op(k, v, cache[:, layers - 1, 0], cache[:, layers - 1, 1], slots)
-    expected = torch.full_like(cache, float("nan"))
-    for token, slot in enumerate(slots.tolist()):
-        if slot >= 0:
-            expected[slot // 16, layers - 1, 0, slot % 16] = k[token]
-            expected[slot // 16, layers - 1, 1, slot % 16] = v[token]
-    assert torch.equal(cache.nan_to_num(-7.0), expected.nan_to_num(-7.0))
 
 
 @pytest.mark.parametrize(

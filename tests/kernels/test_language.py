@@ -9,7 +9,9 @@ sys.modules["triton"] = sys.modules["triton.language"] = None  # import raises I
 import torch
 from loraplex.kernels.attention import paged_attention
 from loraplex.kernels.lora import apply, embed
-from loraplex.kernels import activation, kv_write, norm, rope
+from loraplex.kernels import activation, kv_write, norm, qkv, rope, token_ids
+from loraplex.kernels.linear import linear
+from loraplex.kernels.sampling import choose, top_logprobs
 print(norm.rms_norm(torch.ones(1, 4), torch.full((4,), 2.0), 0.0).tolist())
 """
 

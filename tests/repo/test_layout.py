@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "adapters": {"kernels", "engine", "adapters"},
 }
 OUTSIDE = {
-    "kernels": {"torch", "triton"},
+    "kernels": {"torch", "triton", "numpy"},
     # tokenizers is what transformers' fast tokenizers are made of; it does not import torch.
     "engine": {"torch", "triton", "transformers", "safetensors", "numpy", "tokenizers"},
     "adapters": {"torch", "safetensors", "numpy", "re2"},

@@ -3,9 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from loraplex.kernels.lora.tables import ROW_ALIGNMENT, LoRASegments, LoRATables
+from loraplex.kernels.lora.tables import (
+    ROW_ALIGNMENT,
+    LoRASegments,
+    LoRATables,
+    adjacent_base,
+)
 
 POPULARITIES = ("identical", "distinct", "uniform", "skewed", "base-only")
 
@@ -56,13 +62,13 @@ def random_adapters(
     weights: list[dict[int, tuple[torch.Tensor, torch.Tensor]]] = []
     rows: list[torch.Tensor] = []
     kinds: list[bool] = []  # True for a row of A
-    index = torch.zeros((len(ranks), len(modules), 2), dtype=torch.int32)
+    index = torch.zeros((len(ranks), len(modules), 4), dtype=torch.int64)
     count = 0
     for slot, by_module in enumerate(ranks):
         weights.append({})
         for module, (wide, narrow) in enumerate(modules):
             rank = by_module.get(module, 0)
-            index[slot, module] = torch.tensor([count, rank])
+            index[slot, module, :2] = torch.tensor([count, rank])
             if not rank:
                 continue
             a = (torch.randn(rank, wide) / wide**0.5).to(dtype)
@@ -85,6 +91,15 @@ def random_adapters(
     def offsets(wanted: bool) -> torch.Tensor:
         chosen = [s for s, is_a in zip(starts, kinds, strict=True) if is_a is wanted]
         return torch.tensor(chosen or [0], dtype=torch.int64, device=device)
+
+    at = 0
+    for slot, by_module in enumerate(ranks):
+        for module, widths in enumerate(modules):
+            rank = by_module.get(module, 0)
+            for kind, width in enumerate(widths):
+                base = adjacent_base(np.asarray(starts[at : at + rank]), width)
+                index[slot, module, 2 + kind] = base
+                at += rank
 
     tables = LoRATables(
         arena.to(device),
@@ -127,28 +142,8 @@ def make_spans(
 
 
 def make_segments(
-    adapters: RandomAdapters,
-    spans: tuple[tuple[int, int, int], ...],
-    *,
-    stale_tiles: int = 0,
+    adapters: RandomAdapters, spans: tuple[tuple[int, int, int], ...], num_tokens: int
 ) -> LoRASegments:
-    """Segments of a batch; `stale_tiles` entries of an earlier, larger batch follow the live ones in the tile list."""
-    tables = adapters.tables
+    """Segments of a batch of `num_tokens` tokens."""
     max_rank = adapters.max_rank([slot for slot, _, _ in spans])
-    fresh = LoRASegments.build(spans, max_rank, tables.arena.device)
-    if not stale_tiles:
-        return fresh
-    last = max((stop for _, _, stop in spans), default=0)
-    junk = torch.tensor(
-        [[0] * stale_tiles, [0] * stale_tiles, [max(last, 1)] * stale_tiles],
-        dtype=torch.int32,
-        device=tables.arena.device,
-    )
-    return LoRASegments(
-        spans,
-        torch.cat([fresh.tile_slot, junk[0]]),
-        torch.cat([fresh.tile_start, junk[1]]),
-        torch.cat([fresh.tile_end, junk[2]]),
-        fresh.num_tiles,
-        max_rank,
-    )
+    return LoRASegments.build(spans, num_tokens, max_rank, adapters.tables.arena.device)

@@ -1,91 +1,16 @@
 """Paged attention: kernel and reference against dense float64 attention, in a cache whose every unused place is NaN."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 
-from loraplex.kernels.attention import AttentionMeta
 from loraplex.kernels.attention.kernel import paged_attention_triton
 from loraplex.kernels.attention.reference import paged_attention_reference
 from support.numerics import assert_near
+from support.paged_case import Op, PagedCase, Sequences
 
-BLOCK = 16
-Op = Callable[..., torch.Tensor]
-Sequences = tuple[tuple[int, int], ...]
 OPS = pytest.mark.parametrize(
     "op", [paged_attention_triton, paged_attention_reference], ids=["kernel", "reference"]
 )
-
-
-class Case:
-    """A batch of sequences given as (query tokens, KV tokens) with what dense attention makes of it."""
-
-    def __init__(
-        self,
-        sequences: Sequences,
-        q_heads: int,
-        kv_heads: int,
-        head_dim: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        self.sequences = sequences
-        tokens = sum(count for count, _ in sequences)
-        blocks = [-(-length // BLOCK) for _, length in sequences]
-        # One layer of a cache shared by two, as the engine cuts it; block 0 stays stale.
-        cache = torch.full(
-            (sum(blocks) + 2, 2, 2, BLOCK, kv_heads, head_dim), float("nan"), device=device
-        ).to(dtype)
-        self.k_cache, self.v_cache = cache[:, 1, 0], cache[:, 1, 1]
-        # Entries past a sequence's blocks name block 0, which holds NaN, or no block at all.
-        table = torch.full((len(sequences), max(blocks) + 2), 0, dtype=torch.int32)
-        table[:, -1] = 2**30
-        free = (torch.randperm(sum(blocks)) + 1).tolist()
-        self.keys: list[torch.Tensor] = []
-        self.values: list[torch.Tensor] = []
-        starts = [0]
-        for row, (count, length) in enumerate(sequences):
-            mine = [free.pop() for _ in range(blocks[row])]
-            table[row, : len(mine)] = torch.tensor(mine, dtype=torch.int32)
-            k, v = torch.randn(2, length, kv_heads, head_dim, device=device).to(dtype)
-            for at in range(length):
-                self.k_cache[mine[at // BLOCK], at % BLOCK] = k[at]
-                self.v_cache[mine[at // BLOCK], at % BLOCK] = v[at]
-            self.keys.append(k)
-            self.values.append(v)
-            starts.append(starts[-1] + count)
-        fused = torch.randn(tokens, q_heads + 2 * kv_heads, head_dim, device=device).to(dtype)
-        self.q = fused[:, :q_heads]
-        self.meta = AttentionMeta(
-            query_starts=torch.tensor(starts, dtype=torch.int32, device=device),
-            seq_lens=torch.tensor([n for _, n in sequences], dtype=torch.int32, device=device),
-            block_tables=table.to(device),
-            query_lens=tuple(count for count, _ in sequences),
-            kv_lens=tuple(length for _, length in sequences),
-        )
-        self.scale = head_dim**-0.5
-
-    def run(self, op: Op, window: int = 0, soft_cap: float = 0.0) -> torch.Tensor:
-        caches = (self.k_cache, self.v_cache)
-        return op(self.q, *caches, self.meta, self.scale, window, soft_cap)
-
-    def expected(self, window: int = 0, soft_cap: float = 0.0) -> torch.Tensor:
-        results, start = [], 0
-        for (count, length), k, v in zip(self.sequences, self.keys, self.values, strict=True):
-            q = self.q[start : start + count].double()
-            start += count
-            group = q.shape[1] // k.shape[1]
-            k, v = (t.double().repeat_interleave(group, dim=1) for t in (k, v))
-            scores = torch.einsum("qhd,khd->hqk", q, k) * self.scale
-            if soft_cap:
-                scores = soft_cap * torch.tanh(scores / soft_cap)
-            i = torch.arange(length - count, length, device=q.device)[:, None]
-            j = torch.arange(length, device=q.device)[None, :]
-            seen = (j <= i) & ((j > i - window) if window else (j >= 0))
-            weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
-            results.append(torch.einsum("hqk,khd->qhd", weights, v))
-        return torch.cat(results)
 
 
 MIXED = ((1, 1), (1, 37), (5, 5), (1, 16), (9, 30), (3, 70), (1, 81))
@@ -98,16 +23,16 @@ DECODE = ((1, 2), (1, 33), (1, 17), (1, 100))
 def test_chunked_prefill_mixed_with_decode(
     op: Op, head_dim: int, dtype: torch.dtype, device: torch.device
 ) -> None:
-    case = Case(MIXED, 4, 2, head_dim, dtype, device)
+    case = PagedCase(MIXED, 4, 2, head_dim, dtype, device)
     assert_near("attended", case.run(op), case.expected())
 
 
 @OPS
 @pytest.mark.parametrize("group", [1, 2, 3, 4, 5, 6, 7, 8])
 def test_every_group_size(op: Op, group: int, device: torch.device) -> None:
-    case = Case(((1, 20), (4, 35)), 2 * group, 2, 16, torch.float32, device)
+    case = PagedCase(((1, 20), (4, 35)), 2 * group, 2, 16, torch.float32, device)
     assert_near("attended", case.run(op), case.expected())
-    case = Case(((1, 20), (1, 35)), group, 1, 96, torch.float32, device)
+    case = PagedCase(((1, 20), (1, 35)), group, 1, 96, torch.float32, device)
     assert_near("attended", case.run(op), case.expected())
 
 
@@ -115,14 +40,14 @@ def test_every_group_size(op: Op, group: int, device: torch.device) -> None:
 @pytest.mark.parametrize("window", [1, 7, 16, 33, 1000])
 @pytest.mark.parametrize("sequences", [MIXED, DECODE], ids=["mixed", "decode"])
 def test_sliding_window(op: Op, sequences: Sequences, window: int, device: torch.device) -> None:
-    case = Case(sequences, 2, 1, 32, torch.float32, device)
+    case = PagedCase(sequences, 2, 1, 32, torch.float32, device)
     assert_near("attended", case.run(op, window=window), case.expected(window=window))
 
 
 @OPS
 @pytest.mark.parametrize("window", [0, 20])
 def test_soft_cap(op: Op, window: int, device: torch.device) -> None:
-    case = Case(MIXED, 4, 2, 32, torch.float32, device)
+    case = PagedCase(MIXED, 4, 2, 32, torch.float32, device)
     case.q.mul_(8)  # scores well beyond the cap
     expected = case.expected(window=window, soft_cap=5.0)
     assert_near("attended", case.run(op, window=window, soft_cap=5.0), expected)
@@ -130,7 +55,7 @@ def test_soft_cap(op: Op, window: int, device: torch.device) -> None:
 
 @OPS
 def test_blocks_before_the_window_are_never_read(op: Op, device: torch.device) -> None:
-    case = Case(((1, 200), (4, 200)), 2, 1, 32, torch.float32, device)
+    case = PagedCase(((1, 200), (4, 200)), 2, 1, 32, torch.float32, device)
     expected = case.expected(window=20)
     case.meta.block_tables[:, :10] = 0  # given back by the engine: NaN, all of it
     assert_near("attended", case.run(op, window=20), expected)
@@ -138,7 +63,7 @@ def test_blocks_before_the_window_are_never_read(op: Op, device: torch.device) -
 
 @OPS
 def test_a_broken_neighbour_breaks_only_itself(op: Op, device: torch.device) -> None:
-    case = Case(((1, 40), (1, 50), (6, 20), (1, 60)), 4, 2, 32, torch.float32, device)
+    case = PagedCase(((1, 40), (1, 50), (6, 20), (1, 60)), 4, 2, 32, torch.float32, device)
     clean = case.run(op)
     case.v_cache[case.meta.block_tables[1, :3].long()] = float("nan")
     case.k_cache[case.meta.block_tables[2, :1].long()] = float("nan")
@@ -150,18 +75,18 @@ def test_a_broken_neighbour_breaks_only_itself(op: Op, device: torch.device) -> 
 @OPS
 def test_very_different_lengths_in_one_decode_batch(op: Op, device: torch.device) -> None:
     sequences = ((1, 300), *((1, n) for n in range(1, 12)))
-    case = Case(sequences, 2, 1, 16, torch.float32, device)
+    case = PagedCase(sequences, 2, 1, 16, torch.float32, device)
     assert_near("attended", case.run(op), case.expected())
 
 
 def test_a_tile_of_queries_boundary(device: torch.device) -> None:
     # 64 rows of a tile hold 21 tokens of a group of 3, with one row to spare.
-    case = Case(((43, 50), (1, 5), (22, 22)), 3, 1, 16, torch.float32, device)
+    case = PagedCase(((43, 50), (1, 5), (22, 22)), 3, 1, 16, torch.float32, device)
     assert_near("attended", case.run(paged_attention_triton), case.expected())
 
 
 def test_padding_sequences_of_a_captured_graph_give_zeros(device: torch.device) -> None:
-    case = Case(((1, 20), (1, 5)), 2, 1, 16, torch.float32, device)
+    case = PagedCase(((1, 20), (1, 5)), 2, 1, 16, torch.float32, device)
     case.meta.seq_lens[1] = 0
     out = case.run(paged_attention_triton)
     assert_near("attended", out[0], case.expected()[0])
@@ -172,6 +97,6 @@ def test_padding_sequences_of_a_captured_graph_give_zeros(device: torch.device) 
 @pytest.mark.parametrize("window", [0, 1000])
 def test_model_sized(window: int, device: torch.device) -> None:
     sequences = ((1, 3000), (513, 2000), (1, 17), (300, 300))
-    case = Case(sequences, 32, 8, 128, torch.bfloat16, device)
+    case = PagedCase(sequences, 32, 8, 128, torch.bfloat16, device)
     expected = case.expected(window=window)
     assert_near("attended", case.run(paged_attention_triton, window=window), expected)

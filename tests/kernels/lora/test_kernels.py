@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from loraplex.kernels.lora import expand, shrink
 from loraplex.kernels.lora.apply_reference import lora_apply_reference
 from loraplex.kernels.lora.embed import (
     lora_embed_apply,
@@ -31,7 +32,6 @@ Shrink = Callable[[torch.Tensor, LoRATables, LoRASegments, int], torch.Tensor]
 # q, k, v with unequal widths, o with odd ones, gate and up; every width differs from every other.
 MODULES = ((72, 80), (72, 24), (72, 40), (67, 131), (72, 136), (72, 136))
 QKV, O_PROJ, GATE_UP = (0, (80, 24, 40)), (3, (131,)), (4, (136, 136))
-SITES = pytest.mark.parametrize("site", [QKV, O_PROJ, GATE_UP], ids=["qkv", "o", "gate_up"])
 # Ranks 1 to 256 side by side, no two modules of an adapter alike, modules left out, an adapter of nothing.
 RANKS: tuple[dict[int, int], ...] = (
     {0: 8, 1: 8, 2: 8, 3: 16, 4: 8, 5: 8},
@@ -54,6 +54,21 @@ def triton_apply(
     lora_expand_triton(y, s, tables, segments, first_module, widths)
 
 
+def tiled_apply(
+    y: torch.Tensor,
+    x: torch.Tensor,
+    tables: LoRATables,
+    segments: LoRASegments,
+    first_module: int,
+    widths: tuple[int, ...],
+) -> None:
+    """The kernels for prompts, which few tokens would not get otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shrink, "MOST_DECODE_TOKENS", 0)
+        patch.setattr(expand, "MOST_DECODE_TOKENS", 0)
+        triton_apply(y, x, tables, segments, first_module, widths)
+
+
 def reference_pair_apply(
     y: torch.Tensor,
     x: torch.Tensor,
@@ -68,8 +83,8 @@ def reference_pair_apply(
 
 OPS = pytest.mark.parametrize(
     "op",
-    [triton_apply, reference_pair_apply, lora_apply_reference],
-    ids=["kernel", "reference", "apply"],
+    [triton_apply, tiled_apply, reference_pair_apply, lora_apply_reference],
+    ids=["kernel", "tiled", "reference", "apply"],
 )
 DTYPES = pytest.mark.parametrize(
     "dtype", [torch.float32, torch.float16, torch.bfloat16], ids=lambda d: str(d)[6:]
@@ -84,7 +99,6 @@ def check(
     tokens: int,
     dtype: torch.dtype,
     device: torch.device,
-    stale_tiles: int = 0,
 ) -> None:
     """Run `op` on a strided y and compare every row; base rows must keep their bits."""
     first, widths = site
@@ -92,7 +106,7 @@ def check(
     fused = torch.randn(tokens, sum(widths) + 3).to(device, dtype)
     y = fused[:, : sum(widths)]
     before = fused.clone()
-    segments = make_segments(adapters, spans, stale_tiles=stale_tiles)
+    segments = make_segments(adapters, spans, tokens)
     op(y, x, adapters.tables, segments, first, widths)
     expected = before[:, : sum(widths)].double()
     changed = torch.zeros(tokens, dtype=torch.bool)
@@ -109,8 +123,11 @@ def check(
 
 
 @OPS
-@DTYPES
-@SITES
+@pytest.mark.parametrize(
+    ("dtype", "site"),
+    [(torch.float32, QKV), (torch.float16, O_PROJ), (torch.bfloat16, GATE_UP)],
+    ids=["fp32-qkv", "fp16-o", "bf16-gate_up"],
+)
 def test_mixed_ranks(op: Apply, dtype: torch.dtype, site: Site, device: torch.device) -> None:
     adapters = random_adapters(MODULES, RANKS, dtype=dtype, device=device)
     spans = ((2, 0, 3), (0, 3, 20), (3, 20, 22), (1, 24, 25), (4, 25, 29))
@@ -119,7 +136,7 @@ def test_mixed_ranks(op: Apply, dtype: torch.dtype, site: Site, device: torch.de
 
 @OPS
 @pytest.mark.parametrize("popularity", POPULARITIES)
-@pytest.mark.parametrize("tokens", [1, 23])
+@pytest.mark.parametrize("tokens", [23])
 def test_popularity(op: Apply, popularity: str, tokens: int, device: torch.device) -> None:
     adapters = random_adapters(MODULES, RANKS, device=device)
     spans = make_spans(popularity, tokens, len(RANKS), base_tokens=tokens // 4)
@@ -127,7 +144,7 @@ def test_popularity(op: Apply, popularity: str, tokens: int, device: torch.devic
 
 
 @OPS
-@pytest.mark.parametrize("rank", [1, 7, 15, 16, 17, 64, 100, 512])
+@pytest.mark.parametrize("rank", [1, 15, 17, 100, 512])
 def test_every_rank(op: Apply, rank: int, device: torch.device) -> None:
     adapters = random_adapters(MODULES, [{0: rank, 2: rank}, {1: rank}], device=device)
     check(op, adapters, QKV, ((1, 1, 3), (0, 3, 5)), 6, torch.float32, device)
@@ -135,7 +152,7 @@ def test_every_rank(op: Apply, rank: int, device: torch.device) -> None:
 
 @OPS
 @pytest.mark.parametrize("scattered", [True, False], ids=["scattered", "adjacent"])
-@pytest.mark.parametrize("counts", [(4, 4, 4), (1, 5, 3), (70, 2, 9)], ids=str)
+@pytest.mark.parametrize("counts", [(4, 4, 4), (70, 2, 9)], ids=str)
 def test_row_layouts_and_token_counts(
     op: Apply, scattered: bool, counts: tuple[int, ...], device: torch.device
 ) -> None:
@@ -164,7 +181,7 @@ def test_wide_projection_in_every_regime(device: torch.device) -> None:
         x = torch.randn(tokens, 2049, device=device)
         y = torch.zeros(tokens, 300, device=device)
         spans = ((0, tokens - 2, tokens),)
-        triton_apply(y, x, adapters.tables, make_segments(adapters, spans), 0, (300,))
+        triton_apply(y, x, adapters.tables, make_segments(adapters, spans, tokens), 0, (300,))
         assert_near("y", y[-2:], adapters.delta(x[-2:], 0, 0))
         assert not y[:-2].any()
 
@@ -179,17 +196,10 @@ def test_offsets_decide_how_rows_are_read(scattered: bool, device: torch.device)
     )
     x, y = torch.randn(8, 512).to(device, dtype), torch.zeros(8, 384, dtype=dtype, device=device)
     spans = ((0, 0, 5), (1, 5, 8))
-    triton_apply(y, x, adapters.tables, make_segments(adapters, spans), 0, (256, 128))
+    triton_apply(y, x, adapters.tables, make_segments(adapters, spans, 8), 0, (256, 128))
     for slot, start, stop in spans:
         delta = torch.cat([adapters.delta(x[start:stop], slot, part) for part in (0, 1)], dim=1)
         assert_near("y", y[start:stop], delta)
-
-
-@SITES
-def test_stale_tiles_are_ignored(site: Site, device: torch.device) -> None:
-    adapters = random_adapters(MODULES, RANKS, device=device)
-    check(triton_apply, adapters, site, ((4, 0, 2),), 20, torch.float32, device, stale_tiles=3)
-    check(triton_apply, adapters, site, (), 20, torch.float32, device, stale_tiles=2)
 
 
 # The interpreter computes with NumPy, which remarks on every NaN.
@@ -201,7 +211,7 @@ def test_a_broken_adapter_breaks_only_its_own_tokens(
 ) -> None:
     ranks = [{0: 8, 1: 8, 2: 8}, {0: 24, 1: 24, 2: 24}, {0: 8, 1: 8, 2: 8}]
     adapters = random_adapters(MODULES, ranks, dtype=dtype, device=device)
-    segments = make_segments(adapters, ((0, 0, 4), (1, 4, 8), (2, 8, 12)))
+    segments = make_segments(adapters, ((0, 0, 4), (1, 4, 8), (2, 8, 12)), 13)
     x = torch.randn(13, 72).to(device, dtype)
     start = torch.randn(13, 144).to(device, dtype)
     clean, dirty = start.clone(), start.clone()
@@ -223,7 +233,7 @@ def test_rows_replaced_in_a_slot_are_used_at_once(op: Apply, device: torch.devic
     """What a CPU keeps of a slot between steps ends with `forget`."""
     ranks = [{0: 8, 1: 8, 2: 8}, {0: 8, 1: 8, 2: 8}]
     adapters = random_adapters(MODULES, ranks, device=device, scattered=False)
-    tables, segments = adapters.tables, make_segments(adapters, ((0, 0, 2), (1, 2, 4)))
+    tables, segments = adapters.tables, make_segments(adapters, ((0, 0, 2), (1, 2, 4)), 4)
     x = torch.randn(4, 72, device=device)
     first, second = torch.zeros(2, 4, 144, device=device)
     op(first, x, tables, segments, *QKV)
@@ -238,13 +248,13 @@ def test_shrink_writes_only_what_is_asked_for(device: torch.device) -> None:
     adapters = random_adapters(MODULES, RANKS, device=device)
     spans = ((1, 2, 4),)
     x = torch.randn(6, 72, device=device)
-    s = lora_shrink_triton(x, adapters.tables, make_segments(adapters, spans), 0, 3)
+    s = lora_shrink_triton(x, adapters.tables, make_segments(adapters, spans, 6), 0, 3)
     written = ~s.isnan().any(dim=0)
     expected = torch.zeros_like(written)
     for part in range(3):
         expected[part, 2:4, : RANKS[1].get(part, 0)] = True
     assert torch.equal(written, expected)
-    reference = lora_shrink_reference(x, adapters.tables, make_segments(adapters, spans), 0, 3)
+    reference = lora_shrink_reference(x, adapters.tables, make_segments(adapters, spans, 6), 0, 3)
     assert_near("s", s.sum(dim=0)[expected], reference.sum(dim=0)[expected])
 
 
@@ -258,7 +268,7 @@ def test_embedding(shrink: Shrink, dtype: torch.dtype, device: torch.device) -> 
     ids = torch.randint(0, 101, (25,), device=device)
     y = torch.randn(25, 48).to(device, dtype)
     before, expected = y.clone(), y.double()
-    segments = make_segments(adapters, spans, stale_tiles=2)
+    segments = make_segments(adapters, spans, 25)
     expand = lora_expand_triton if shrink is lora_embed_shrink_triton else lora_expand_reference
     expand(y, shrink(ids, adapters.tables, segments, 0), adapters.tables, segments, 0, (48,))
     one_hot = torch.nn.functional.one_hot(ids, 101)
@@ -288,7 +298,7 @@ def test_model_sized(
     x = torch.randn(tokens, wide, device=device).to(dtype)
     y = torch.randn(tokens, sum(widths), device=device).to(dtype)
     expected = y.double()
-    triton_apply(y, x, adapters.tables, make_segments(adapters, spans), 0, widths)
+    triton_apply(y, x, adapters.tables, make_segments(adapters, spans, tokens), 0, widths)
     for slot, start, stop in spans:
         delta = [adapters.delta(x[start:stop], slot, part) for part in range(len(widths))]
         expected[start:stop] += torch.cat(delta, dim=1)

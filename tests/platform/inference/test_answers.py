@@ -30,10 +30,8 @@ def generation(count: int) -> Generation:
 
 
 def put(running: Generation, index: int, *deltas: Delta) -> None:
-    slot = running.slots[index]
-    slot.pending.extend(deltas)
-    slot.finished = deltas[-1].finish_reason is not None
-    running.notify()
+    for delta in deltas:
+        running.push(running.slots[index], delta)
 
 
 def completion_writer(count: int, n: int = 1, **options: bool) -> CompletionWriter:
@@ -190,3 +188,49 @@ def test_what_is_impossible_stays_json(tokenizer: Tokenizer) -> None:
     logprobs = completion_logprobs([entry], tokenizer, 3)
     assert (logprobs.tokens, logprobs.text_offset) == (["a"], [3])
     assert logprobs.top_logprobs == [{"b": -9999.0, "a": -0.5}]
+
+
+@pytest.mark.parametrize("options", [{}, {"include_usage": True}])
+@pytest.mark.parametrize("text", ["a", '"quoted"\n', "\\", "\x00\x1f", "é👋", '"', "</script>"])
+def test_chunks_from_parts_are_those_encoded_whole(text: str, options: dict[str, bool]) -> None:
+    names = Heading("cmpl-1", 1700000000, 'm"\\', "fp_x")
+    settings = StreamOptions(**options)
+    for writer, slow in (
+        (CompletionWriter(names, None, 2, ["", ""], settings), "text_completion"),
+        (ChatWriter(names, Tokenizer.__new__(Tokenizer), 2, settings), "chat.completion.chunk"),
+    ):
+        for index in (1, 0):
+            chunk = json.loads(writer.chunk(index, delta(text, 1)) or b"")
+            last = json.loads(writer.chunk(index, delta(text, 1, finish=FinishReason.STOP)) or b"")
+            assert last["choices"][0].pop("finish_reason") == "stop"
+            assert chunk["choices"][0].pop("finish_reason") is None
+            assert chunk == last
+            assert chunk["object"] == slow
+            assert list(chunk) == list(last)
+
+
+async def test_a_reader_of_the_whole_is_woken_once() -> None:
+    running = generation(1)
+    reading = asyncio.ensure_future(running.collect())
+    await asyncio.sleep(0)
+    waiter = running._waiter
+    for count in range(1, 50):
+        put(running, 0, delta("a", count))
+        await asyncio.sleep(0)
+    assert running._waiter is waiter
+    put(running, 0, delta("a", 50, finish=FinishReason.LENGTH))
+    (whole,) = await reading
+    assert (whole.text, whole.output_tokens) == ("a" * 50, 50)
+
+
+async def test_silence_is_measured_from_the_last_news() -> None:
+    """One timer serves many waits; it must end neither the wrong one nor one too early."""
+    running = generation(1)
+    for count in range(1, 6):
+        asyncio.get_running_loop().call_later(0.03, put, running, 0, delta("a", count))
+        assert await running.next(0.05)
+    start = asyncio.get_running_loop().time()
+    assert await running.next(0.05) == []
+    assert asyncio.get_running_loop().time() - start >= 0.049
+    assert await running.next(0.01) == []
+    running.close()

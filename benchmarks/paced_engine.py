@@ -1,0 +1,103 @@
+"""Owns a stand-in for the engine that gives every sequence one token per step at a fixed pace: what the service path
+costs can then be measured on any machine."""
+
+import time
+from multiprocessing.connection import Connection
+from threading import Thread
+
+import zmq
+
+from loraplex.engine.request import FinishReason, Output, Request
+from loraplex.platform.engines.loop import EngineLoop, listen
+from loraplex.platform.engines.messages import AdapterFile
+from loraplex.platform.engines.pulse import Pulse
+
+_CONTEXT_TOKENS = 8192
+
+
+class PacedEngine:
+    """Gives each request one token per step; steps begin `step_seconds` apart.
+
+    Attributes:
+        made: tokens so far. own_seconds: processor time that the stand-in itself took.
+    """
+
+    def __init__(self, step_seconds: float) -> None:
+        self.made = 0
+        self.own_seconds = 0.0
+        self._step_seconds = step_seconds
+        self._next_step = 0.0
+        self._running: dict[str, tuple[Request, int]] = {}
+
+    def add(self, request: Request) -> None:
+        self._running[request.request_id] = (request, 0)
+
+    def abort(self, request_id: str) -> None:
+        self._running.pop(request_id, None)
+
+    def has_work(self) -> bool:
+        return bool(self._running)
+
+    def step(self) -> list[Output]:
+        now = time.perf_counter()
+        if now < self._next_step:
+            time.sleep(self._next_step - now)
+        self._next_step = max(now, self._next_step) + self._step_seconds
+        begin = time.thread_time()
+        outputs = [self._advance(*entry) for entry in list(self._running.values())]
+        self.made += len(outputs)
+        self.own_seconds += time.thread_time() - begin
+        return outputs
+
+    def _advance(self, request: Request, done: int) -> Output:
+        done += 1
+        last = done == request.params.max_tokens
+        if last:
+            del self._running[request.request_id]
+        else:
+            self._running[request.request_id] = (request, done)
+        return Output(
+            request_id=request.request_id,
+            token_ids=(1000 + done,),
+            text=" token",
+            logprobs=None,
+            finish_reason=FinishReason.LENGTH if last else None,
+            error=None,
+            prompt_tokens=len(request.prompt_ids),
+            cached_tokens=0,
+            output_tokens=done,
+        )
+
+
+class NoAdapters:
+    """The base model alone."""
+
+    def handle(self, adapter: AdapterFile) -> int:
+        return 0
+
+    def purge(self, identity: str) -> None:
+        pass
+
+
+def run_engine(endpoint: str, step_seconds: float, parent: Connection) -> None:
+    """Be an engine process at `endpoint` until `parent` sends something; answers with its loop's processor seconds
+    beyond the stand-in's own, and the tokens made."""
+    context = zmq.Context()
+    socket = listen(context, endpoint)
+    pulse = Pulse(context, endpoint, "paced", stall_seconds=60)
+    pulse.start()
+    engine = PacedEngine(step_seconds)
+    loop = EngineLoop(engine, NoAdapters(), socket, pulse, "paced", dict)
+    pulse.ready(_CONTEXT_TOKENS)
+
+    def wait() -> None:
+        parent.recv()
+        loop.stop()
+
+    Thread(target=wait).start()
+    begin = time.thread_time()
+    loop.run()
+    parent.send((time.thread_time() - begin - engine.own_seconds, engine.made))
+    pulse.close()
+    socket.close()
+    context.term()

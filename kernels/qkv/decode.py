@@ -1,0 +1,130 @@
+"""Owns the kernel of `qkv_to_cache` for few tokens: one program per (token, head)."""
+
+from loraplex.kernels.language import tl, triton
+from loraplex.kernels.lora.one_token import expand_token, rank_rows
+
+
+@triton.jit(do_not_specialize=["module", "num_tokens", "s_split_stride", "s_slice_stride"])
+def decode_kernel(
+    qkv_ptr,
+    k_cache_ptr,
+    v_cache_ptr,
+    cos_ptr,
+    sin_ptr,
+    positions_ptr,
+    kv_slots_ptr,
+    q_norm_ptr,
+    k_norm_ptr,
+    s_ptr,
+    arena_ptr,
+    b_rows_ptr,
+    index_ptr,
+    token_slots_ptr,
+    num_tokens,
+    num_modules,
+    module,
+    q_heads,
+    kv_heads,
+    head_dim,
+    half,
+    block_size,
+    eps,
+    qkv_stride,
+    cache_block_stride,
+    cache_offset_stride,
+    cache_head_stride,
+    s_split_stride,
+    s_slice_stride,
+    s_token_stride,
+    HAS_NORM: tl.constexpr,
+    HAS_LORA: tl.constexpr,
+    SPLITS: tl.constexpr,
+    SPLITS_BLOCK: tl.constexpr,
+    HALF: tl.constexpr,
+    REST: tl.constexpr,
+    BLOCK_RANK: tl.constexpr,
+    ALIGNMENT: tl.constexpr,
+    EARLY: tl.constexpr,
+):
+    if EARLY:
+        # The next kernel may be set up now, and here the one before has ended.
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+    head = tl.program_id(1)
+    is_k = (head >= q_heads) & (head < q_heads + kv_heads)
+    is_v = head >= q_heads + kv_heads
+    part = is_k.to(tl.int32) + 2 * is_v.to(tl.int32)
+    # The head's number within its slice, and the slice's width.
+    number = head - tl.where(is_v, q_heads + kv_heads, tl.where(is_k, q_heads, 0))
+    width = tl.where(part > 0, kv_heads, q_heads) * head_dim
+    # The two halves that rotate against each other, side by side.
+    lane = tl.arange(0, 2 * HALF)
+    column = (lane // HALF) * half + lane % HALF
+    inside = lane % HALF < half
+    rest_column = 2 * half + tl.arange(0, max(REST, 1))
+    rest_inside = rest_column < head_dim
+    norm_ptr = q_norm_ptr
+    cache_ptr = k_cache_ptr
+    if is_k:
+        norm_ptr = k_norm_ptr
+    if is_v:
+        cache_ptr = v_cache_ptr
+    token = tl.program_id(0)
+    row = token.to(tl.int64)
+    at = qkv_ptr + row * qkv_stride + head * head_dim
+    x = tl.load(at + column, mask=inside, other=0.0)
+    rest = tl.load(at + rest_column, mask=rest_inside, other=0.0)
+    position = tl.load(positions_ptr + token)
+    slot = tl.load(kv_slots_ptr + token)
+    if HAS_LORA:
+        adapter = tl.load(token_slots_ptr + token)
+        first, rank, base = rank_rows(index_ptr, adapter, num_modules, module + part, 1)
+        s_at = s_ptr + part.to(tl.int64) * s_slice_stride + row * s_token_stride
+        added = expand_token(
+            s_at, s_split_stride, arena_ptr, b_rows_ptr, first, rank, base, width,
+            number * head_dim + column, inside,
+            SPLITS, SPLITS_BLOCK, BLOCK_RANK, ALIGNMENT,
+        )  # fmt: skip
+        x = (x.to(tl.float32) + added).to(x.dtype)
+        if REST > 0:
+            added = expand_token(
+                s_at, s_split_stride, arena_ptr, b_rows_ptr, first, rank, base, width,
+                number * head_dim + rest_column, rest_inside,
+                SPLITS, SPLITS_BLOCK, BLOCK_RANK, ALIGNMENT,
+            )  # fmt: skip
+            rest = (rest.to(tl.float32) + added).to(rest.dtype)
+    if not is_v:
+        if HAS_NORM:
+            wide = x.to(tl.float32)
+            wide_rest = rest.to(tl.float32)
+            squares = tl.sum(wide * wide, axis=0) + tl.sum(wide_rest * wide_rest, axis=0)
+            scale = tl.rsqrt(squares / head_dim + eps)
+            x = _normed(x, scale, tl.load(norm_ptr + column, mask=inside, other=0.0))
+            weight = tl.load(norm_ptr + rest_column, mask=rest_inside, other=0.0)
+            rest = _normed(rest, scale, weight)
+        angle = position * half + lane % HALF
+        cos = tl.load(cos_ptr + angle, mask=inside, other=0.0)
+        sin = tl.load(sin_ptr + angle, mask=inside, other=0.0)
+        wide = x.to(tl.float32)
+        # x cos + rotate_half(x) sin.
+        a, b = tl.split(tl.trans(tl.reshape(wide, (2, HALF))))
+        turned = tl.reshape(tl.trans(tl.join(-b, a)), (2 * HALF,))
+        x = (wide * cos + turned * sin).to(x.dtype)
+    if part == 0:
+        tl.store(at + column, x, mask=inside)
+        if REST > 0:
+            tl.store(at + rest_column, rest, mask=rest_inside)
+    elif slot >= 0:
+        block = (slot // block_size) * cache_block_stride
+        to = cache_ptr + block + (slot % block_size) * cache_offset_stride
+        to += number * cache_head_stride
+        tl.store(to + column, x, mask=inside)
+        if REST > 0:
+            tl.store(to + rest_column, rest, mask=rest_inside)
+
+
+@triton.jit
+def _normed(x, scale, weight):
+    """Rounded between the two products, as `rms_norm` does."""
+    normed = (x.to(tl.float32) * scale).to(x.dtype)
+    return (normed.to(tl.float32) * weight.to(tl.float32)).to(x.dtype)

@@ -1,0 +1,1 @@
+"""From logits to tokens: the greedy choice, drawing with cuts, penalties and log-probabilities."""
