@@ -184,7 +184,7 @@ class Tax:
         plan = self.plan
         if not self._base:
             run_batch(self.engine, [None] * sequences, plan.prompt, 4)
-        run = run_batch(self.engine, [None] * sequences, plan.prompt, plan.output)
+        run = run_batch(self.engine, [None] * sequences, plan.prompt, self._output(sequences))
         self._base[sequences] = run
         floor = 1000 * self._base_bytes(sequences, run.context) / self.ceilings.read
         goal = 1.15 if sequences <= 32 else 1.3
@@ -201,11 +201,15 @@ class Tax:
         )
         return run
 
+    def _output(self, sequences: int) -> int:
+        """Tokens per sequence: the first must not end before the last prompt is computed."""
+        return self.plan.output + sequences * self.plan.prompt // self.plan.chunk
+
     def _decode(self, sequences: int, handles: Sequence[int], rank: str) -> None:
         base = self._base_run(sequences)
         load_adapters(self.engine, handles)
         adapters = [handles[number % len(handles)] for number in range(sequences)]
-        run = run_batch(self.engine, adapters, self.plan.prompt, self.plan.output)
+        run = run_batch(self.engine, adapters, self.plan.prompt, self._output(sequences))
         layers = self.model.num_layers
         adapter_bytes = sum(self.source.bytes(handle) for handle in handles)
         floor = 1e6 * adapter_bytes / self.ceilings.read / layers

@@ -28,6 +28,7 @@ from loraplex.kernels.lora.tuning import (
     DecodeRegime,
     PrefillExpand,
     PrefillShrink,
+    QkvLaunch,
 )
 from loraplex.kernels.norm import add_rms_norm
 from loraplex.kernels.qkv import qkv_to_cache, to_cache
@@ -49,7 +50,7 @@ LAYERS = 6
 BANDWIDTH = 4.3e6  # bytes per microsecond
 
 
-Launch = DecodeLaunch | PrefillShrink | PrefillExpand
+Launch = DecodeLaunch | QkvLaunch | PrefillShrink | PrefillExpand
 
 
 def variants(tokens: int) -> Iterator[tuple[str, Launch]]:
@@ -60,8 +61,8 @@ def variants(tokens: int) -> Iterator[tuple[str, Launch]]:
         widths = ((64, 1), (128, 1), (256, 1), (256, 2), (512, 2))
         for op, (block, warps) in itertools.product(("expand", "silu"), widths):
             yield op, DecodeLaunch(block, warps)
-        for warps in (1, 2):
-            yield "qkv", DecodeLaunch(128, warps)
+        for heads, warps in ((1, 1), (2, 2), (4, 2), (4, 4)):
+            yield "qkv", QkvLaunch(heads, warps)
         return
     for splits, tile, warps, stages in itertools.product((2, 4), (32, 64), (4, 8), (3, 4)):
         yield "shrink", PrefillShrink(splits, tile, 16, 128, warps, stages)
@@ -204,15 +205,17 @@ def replay_us(launch: Callable[[], object], per: int) -> float:
 def use(op: str | None, launch: Launch | None) -> None:
     """Make all launchers take this constant for this kernel; None leaves the tables' own."""
 
+    decode = (DecodeLaunch, QkvLaunch)
+
     def constants(tokens: int) -> DecodeRegime:
         own = tuning.decode_constants(tokens)
-        return own._replace(**{op: launch}) if isinstance(launch, DecodeLaunch) else own
+        return own._replace(**{op: launch}) if isinstance(launch, decode) else own
 
     for module in (shrink, expand, activation, to_cache):
         module.decode_constants = constants
     for name, module in PREFILL.items():
         constant = f"PREFILL_{name.upper()}"
-        chosen = launch if op == name and not isinstance(launch, DecodeLaunch) else None
+        chosen = launch if op == name and not isinstance(launch, decode) else None
         setattr(module, constant, chosen or getattr(tuning, constant))
 
 

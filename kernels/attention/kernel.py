@@ -7,7 +7,11 @@ from loraplex.kernels.attention.gathered import gathered_attention, gathered_lau
 from loraplex.kernels.attention.meta import AttentionMeta
 from loraplex.kernels.attention.prefill import prefill_attention, prefill_launch
 from loraplex.kernels.attention.tiles import can_gather, prefill_plan
+from loraplex.kernels.attention.unsplit import unsplit_attention
 from loraplex.kernels.language import power_of_two
+
+# Batches of more sequences are attended without splitting their keys: see unsplit.py.
+MOST_SPLIT_SEQUENCES = 48
 
 
 def paged_attention_triton(
@@ -25,8 +29,11 @@ def paged_attention_triton(
     if tokens == 0:
         return out
     assert k_cache.stride() == v_cache.stride()
+    attend_decodes = (
+        unsplit_attention if len(meta.query_lens) > MOST_SPLIT_SEQUENCES else decode_attention
+    )
     if max(meta.query_lens) == 1:
-        decode_attention(q, k_cache, v_cache, out, meta, scale, window, soft_cap)
+        attend_decodes(q, k_cache, v_cache, out, meta, scale, window, soft_cap)
         return out
     group = query_heads // k_cache.shape[2]
     direct, gathered = prefill_launch(q.dtype, head_dim), gathered_launch(head_dim)
@@ -39,7 +46,7 @@ def paged_attention_triton(
         block_size=k_cache.shape[1],
     )
     if plan.decodes:
-        decode_attention(q, k_cache, v_cache, out, meta, scale, window, soft_cap)
+        attend_decodes(q, k_cache, v_cache, out, meta, scale, window, soft_cap)
     if plan.direct is not None:
         prefill_attention(
             q, k_cache, v_cache, out, meta, plan.direct, scale, window, soft_cap, direct

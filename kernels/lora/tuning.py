@@ -20,6 +20,13 @@ class DecodeLaunch(NamedTuple):
     splits: int = 1
 
 
+class QkvLaunch(NamedTuple):
+    """heads: of a slice, per program."""
+
+    heads: int
+    num_warps: int
+
+
 class PrefillShrink(NamedTuple):
     """splits: programs that share the sum over `in_features`; tile: tokens of a program; block_rank: rank rows per
     slice, and block: columns of them, that one step reads."""
@@ -49,7 +56,7 @@ class DecodeRegime(NamedTuple):
     most_tokens: int
     shrink: DecodeLaunch
     expand: DecodeLaunch
-    qkv: DecodeLaunch
+    qkv: QkvLaunch
     silu: DecodeLaunch
 
 
@@ -61,7 +68,7 @@ _DECODE = (
         48,
         DecodeLaunch(512, 4, 32),
         DecodeLaunch(128, 1),
-        DecodeLaunch(128, 1),
+        QkvLaunch(1, 1),
         DecodeLaunch(256, 1),
     ),
     # 64 tokens, 64 adapters: 32.3 / 8.3 / 7.2 / 18.7.
@@ -69,7 +76,7 @@ _DECODE = (
         96,
         DecodeLaunch(512, 4, 8),
         DecodeLaunch(512, 2),
-        DecodeLaunch(128, 1),
+        QkvLaunch(4, 4),
         DecodeLaunch(256, 1),
     ),
     # 128 tokens, 128 adapters: 52.8 / 13.1 / 10.9 / 35.1; 32 adapters: 39.8 with blocks of 1024 / 8.1 / 8.4 / 21.0.
@@ -78,7 +85,7 @@ _DECODE = (
         MOST_DECODE_TOKENS,
         DecodeLaunch(512, 4, 4),
         DecodeLaunch(512, 2),
-        DecodeLaunch(128, 1),
+        QkvLaunch(4, 4),
         DecodeLaunch(256, 1),
     ),
 )

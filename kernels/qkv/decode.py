@@ -1,4 +1,4 @@
-"""Owns the kernel of `qkv_to_cache` for few tokens: one program per (token, head)."""
+"""Owns the kernel of `qkv_to_cache` for few tokens: one program per (token, few heads of a slice)."""
 
 from loraplex.kernels.language import tl, triton
 from loraplex.kernels.lora.one_token import expand_token, rank_rows
@@ -40,6 +40,7 @@ def decode_kernel(
     HAS_LORA: tl.constexpr,
     SPLITS: tl.constexpr,
     SPLITS_BLOCK: tl.constexpr,
+    HEADS: tl.constexpr,
     HALF: tl.constexpr,
     REST: tl.constexpr,
     BLOCK_RANK: tl.constexpr,
@@ -50,19 +51,31 @@ def decode_kernel(
         # The next kernel may be set up now, and here the one before has ended.
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
-    head = tl.program_id(1)
-    is_k = (head >= q_heads) & (head < q_heads + kv_heads)
-    is_v = head >= q_heads + kv_heads
+    group = tl.program_id(1)
+    q_groups = tl.cdiv(q_heads, HEADS)
+    kv_groups = tl.cdiv(kv_heads, HEADS)
+    is_k = (group >= q_groups) & (group < q_groups + kv_groups)
+    is_v = group >= q_groups + kv_groups
     part = is_k.to(tl.int32) + 2 * is_v.to(tl.int32)
-    # The head's number within its slice, and the slice's width.
-    number = head - tl.where(is_v, q_heads + kv_heads, tl.where(is_k, q_heads, 0))
-    width = tl.where(part > 0, kv_heads, q_heads) * head_dim
-    # The two halves that rotate against each other, side by side.
-    lane = tl.arange(0, 2 * HALF)
-    column = (lane // HALF) * half + lane % HALF
-    inside = lane % HALF < half
-    rest_column = 2 * half + tl.arange(0, max(REST, 1))
-    rest_inside = rest_column < head_dim
+    # The slice: its heads, its first head in qkv, its width, and the program's first head within it.
+    heads = tl.where(part > 0, kv_heads, q_heads)
+    slice_head = tl.where(is_v, q_heads + kv_heads, tl.where(is_k, q_heads, 0))
+    width = heads * head_dim
+    group -= tl.where(is_v, q_groups + kv_groups, tl.where(is_k, q_groups, 0))
+    first_head = group * HEADS
+    # Heads side by side, in each the two halves that rotate against each other.
+    lane = tl.arange(0, HEADS * 2 * HALF)
+    number = first_head + lane // (2 * HALF)
+    pair = lane % HALF
+    within = (lane % (2 * HALF)) // HALF * half + pair
+    inside = (pair < half) & (number < heads)
+    column = number * head_dim + within
+    REST_LANES: tl.constexpr = max(REST, 1)
+    rest_lane = tl.arange(0, HEADS * REST_LANES)
+    rest_number = first_head + rest_lane // REST_LANES
+    rest_within = 2 * half + rest_lane % REST_LANES
+    rest_inside = (rest_within < head_dim) & (rest_number < heads)
+    rest_column = rest_number * head_dim + rest_within
     norm_ptr = q_norm_ptr
     cache_ptr = k_cache_ptr
     if is_k:
@@ -71,7 +84,7 @@ def decode_kernel(
         cache_ptr = v_cache_ptr
     token = tl.program_id(0)
     row = token.to(tl.int64)
-    at = qkv_ptr + row * qkv_stride + head * head_dim
+    at = qkv_ptr + row * qkv_stride + slice_head * head_dim
     x = tl.load(at + column, mask=inside, other=0.0)
     rest = tl.load(at + rest_column, mask=rest_inside, other=0.0)
     position = tl.load(positions_ptr + token)
@@ -82,33 +95,34 @@ def decode_kernel(
         s_at = s_ptr + part.to(tl.int64) * s_slice_stride + row * s_token_stride
         added = expand_token(
             s_at, s_split_stride, arena_ptr, b_rows_ptr, first, rank, base, width,
-            number * head_dim + column, inside,
+            column, inside,
             SPLITS, SPLITS_BLOCK, BLOCK_RANK, ALIGNMENT,
         )  # fmt: skip
         x = (x.to(tl.float32) + added).to(x.dtype)
         if REST > 0:
             added = expand_token(
                 s_at, s_split_stride, arena_ptr, b_rows_ptr, first, rank, base, width,
-                number * head_dim + rest_column, rest_inside,
+                rest_column, rest_inside,
                 SPLITS, SPLITS_BLOCK, BLOCK_RANK, ALIGNMENT,
             )  # fmt: skip
             rest = (rest.to(tl.float32) + added).to(rest.dtype)
     if not is_v:
         if HAS_NORM:
-            wide = x.to(tl.float32)
-            wide_rest = rest.to(tl.float32)
-            squares = tl.sum(wide * wide, axis=0) + tl.sum(wide_rest * wide_rest, axis=0)
-            scale = tl.rsqrt(squares / head_dim + eps)
-            x = _normed(x, scale, tl.load(norm_ptr + column, mask=inside, other=0.0))
-            weight = tl.load(norm_ptr + rest_column, mask=rest_inside, other=0.0)
-            rest = _normed(rest, scale, weight)
-        angle = position * half + lane % HALF
+            wide = tl.reshape(x.to(tl.float32), (HEADS, 2 * HALF))
+            wide_rest = tl.reshape(rest.to(tl.float32), (HEADS, REST_LANES))
+            squares = tl.sum(wide * wide, axis=1) + tl.sum(wide_rest * wide_rest, axis=1)
+            scale = tl.rsqrt(squares / head_dim + eps)[:, None]
+            weight = tl.load(norm_ptr + within, mask=inside, other=0.0)
+            x = _normed(x, tl.broadcast_to(scale, (HEADS, 2 * HALF)), weight)
+            weight = tl.load(norm_ptr + rest_within, mask=rest_inside, other=0.0)
+            rest = _normed(rest, tl.broadcast_to(scale, (HEADS, REST_LANES)), weight)
+        angle = position * half + pair
         cos = tl.load(cos_ptr + angle, mask=inside, other=0.0)
         sin = tl.load(sin_ptr + angle, mask=inside, other=0.0)
         wide = x.to(tl.float32)
         # x cos + rotate_half(x) sin.
-        a, b = tl.split(tl.trans(tl.reshape(wide, (2, HALF))))
-        turned = tl.reshape(tl.trans(tl.join(-b, a)), (2 * HALF,))
+        a, b = tl.split(tl.permute(tl.reshape(wide, (HEADS, 2, HALF)), (0, 2, 1)))
+        turned = tl.reshape(tl.permute(tl.join(-b, a), (0, 2, 1)), (HEADS * 2 * HALF,))
         x = (wide * cos + turned * sin).to(x.dtype)
     if part == 0:
         tl.store(at + column, x, mask=inside)
@@ -117,14 +131,13 @@ def decode_kernel(
     elif slot >= 0:
         block = (slot // block_size) * cache_block_stride
         to = cache_ptr + block + (slot % block_size) * cache_offset_stride
-        to += number * cache_head_stride
-        tl.store(to + column, x, mask=inside)
+        tl.store(to + number * cache_head_stride + within, x, mask=inside)
         if REST > 0:
-            tl.store(to + rest_column, rest, mask=rest_inside)
+            tl.store(to + rest_number * cache_head_stride + rest_within, rest, mask=rest_inside)
 
 
 @triton.jit
 def _normed(x, scale, weight):
-    """Rounded between the two products, as `rms_norm` does."""
-    normed = (x.to(tl.float32) * scale).to(x.dtype)
+    """Rounded between the two products, as `rms_norm` does; scale has x's elements, in rows of a head."""
+    normed = (x.to(tl.float32) * tl.reshape(scale, x.shape)).to(x.dtype)
     return (normed.to(tl.float32) * weight.to(tl.float32)).to(x.dtype)

@@ -138,17 +138,18 @@ def qkv_to_cache_triton(
     )
     alignment = ROW_ALIGNMENT if tables is not None and tables.aligned else 1
     rest = 0 if head_dim == 2 * half else max(16, power_of_two(head_dim - 2 * half))
-    heads = q_heads + 2 * kv_heads
     splits = 1 if delta is None else delta.s.shape[0]
     if tokens <= MOST_DECODE_TOKENS:
         launch = decode_constants(tokens).qkv
         early = dispatch.early_launch(qkv)
-        decode_kernel[(tokens, heads)](
+        groups = -(-q_heads // launch.heads) + 2 * -(-kv_heads // launch.heads)
+        decode_kernel[(tokens, groups)](
             *arguments,
             HAS_NORM=norm is not None,
             HAS_LORA=delta is not None,
             SPLITS=splits,
             SPLITS_BLOCK=power_of_two(splits),
+            HEADS=launch.heads,
             HALF=power_of_two(half),
             REST=rest,
             BLOCK_RANK=DECODE_RANK,

@@ -100,7 +100,7 @@ def answers(model_dir: Path, *, with_graphs: bool) -> tuple[dict[str, list[int]]
 
 
 def test_replayed_steps_answer_like_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model_dir = tiny_model(tmp_path, layers=1, hidden=32, intermediate=48)
+    model_dir = tiny_model(tmp_path, layers=1, hidden=32, intermediate=48, heads=2, kv_heads=1)
     expected, _ = answers(model_dir, with_graphs=False)
     empty = torch.empty
     monkeypatch.setattr(dispatch, "use_triton", lambda _: True)

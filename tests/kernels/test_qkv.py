@@ -10,6 +10,7 @@ from loraplex.kernels.activation import silu_mul_triton
 from loraplex.kernels.lora import shrink
 from loraplex.kernels.lora.apply import LoRADelta
 from loraplex.kernels.lora.shrink import lora_shrink_triton
+from loraplex.kernels.lora.tuning import QkvLaunch, decode_constants
 from loraplex.kernels.qkv import to_cache
 from loraplex.kernels.qkv.to_cache import (
     HeadNorm,
@@ -20,20 +21,22 @@ from support.lora_tables import make_segments, random_adapters
 from support.numerics import assert_near
 
 
-@pytest.fixture(params=[512, 0], ids=["decode", "prefill"])
+@pytest.fixture(params=["head", "heads", "prefill"])
 def _path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both kernels, whatever the number of tokens."""
+    """Every kernel, whatever the number of tokens: a program for one head, for two, for a tile of tokens."""
+    regime = decode_constants(1)._replace(qkv=QkvLaunch(2 if request.param == "heads" else 1, 1))
+    monkeypatch.setattr(to_cache, "decode_constants", lambda tokens: regime)
     for module in (activation, shrink, to_cache):
-        monkeypatch.setattr(module, "MOST_DECODE_TOKENS", request.param)
+        monkeypatch.setattr(module, "MOST_DECODE_TOKENS", 0 if request.param == "prefill" else 512)
 
 
-BOTH_PATHS = pytest.mark.usefixtures("_path")
+ALL_PATHS = pytest.mark.usefixtures("_path")
 # query heads, KV heads, head dim, rotary elements; every dtype once, every shape once.
 CASES = pytest.mark.parametrize(
     ("shape", "dtype", "norm"),
     [
         ((2, 1, 64, 64), torch.bfloat16, False),
-        ((2, 1, 80, 32), torch.float32, True),
+        ((3, 1, 80, 32), torch.float32, True),
         ((1, 1, 96, 96), torch.float16, True),
         ((3, 1, 24, 24), torch.float32, False),
     ],
@@ -119,7 +122,7 @@ def check(case: Case, got: tuple[torch.Tensor, torch.Tensor], qkv: torch.Tensor)
     assert_near("cache", got[1][~cache.isnan()], cache[~cache.isnan()])
 
 
-@BOTH_PATHS
+@ALL_PATHS
 @CASES
 def test_kernel(shape: Shape, dtype: torch.dtype, norm: bool, device: torch.device) -> None:
     case = Case(shape, 7, dtype, device, norm=norm)
@@ -132,7 +135,7 @@ def test_reference(shape: Shape, dtype: torch.dtype, norm: bool, device: torch.d
     check(case, case.run(qkv_to_cache_reference), case.qkv.double())
 
 
-@BOTH_PATHS
+@ALL_PATHS
 @CASES
 def test_with_adapters(shape: Shape, dtype: torch.dtype, norm: bool, device: torch.device) -> None:
     """19 tokens enter a second tile; the middle adapter leaves k alone, the last tokens have none."""
@@ -157,7 +160,7 @@ def test_with_adapters(shape: Shape, dtype: torch.dtype, norm: bool, device: tor
     assert torch.equal(got[0][17:], base[0][17:])  # tokens of the base model keep every bit
 
 
-@BOTH_PATHS
+@ALL_PATHS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_silu_mul_with_adapters(dtype: torch.dtype, device: torch.device) -> None:
     size, wide = 200, 40
