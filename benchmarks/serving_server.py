@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tokenizers
-import torch
-from safetensors.torch import save_file
 from shapes import SHAPES, write_config
 from tokenizers import decoders, models, pre_tokenizers
 
@@ -148,6 +146,14 @@ def push_adapters(
     target: Target, model: Path, count: int, rank: int, *, attention_only: bool
 ) -> tuple[str, ...]:
     """Make `count` adapters of random numbers and push them; their names by number."""
+    # Not above: load processes import this module, and torch would take each of them seconds.
+    import torch
+    from safetensors.torch import save_file
+
+    def random(rows: int, columns: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(rows * columns)
+        return torch.randn(rows, columns, generator=generator).mul_(0.01).to(torch.bfloat16)
+
     config = ModelConfig.from_directory(model)
     modules = [m for m in config.modules() if m.index < config.embedding_module]
     if attention_only:
@@ -157,8 +163,8 @@ def push_adapters(
         tensors: dict[str, torch.Tensor] = {}
         for module in modules:
             name = f"base_model.model.{module.name}"
-            tensors[f"{name}.lora_A.weight"] = _random(rank, module.in_features)
-            tensors[f"{name}.lora_B.weight"] = _random(module.out_features, rank)
+            tensors[f"{name}.lora_A.weight"] = random(rank, module.in_features)
+            tensors[f"{name}.lora_B.weight"] = random(module.out_features, rank)
         description = {
             "peft_type": "LORA",
             "r": rank,
@@ -186,8 +192,3 @@ def push_adapters(
             for job in pending:
                 job.result()
     return names
-
-
-def _random(rows: int, columns: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(rows * columns)
-    return torch.randn(rows, columns, generator=generator).mul_(0.01).to(torch.bfloat16)

@@ -1,7 +1,7 @@
 """Owns attention of sequences with a single query: their keys are split over programs, the parts summed in order.
 
-A fixed number of programs work off a list of items (`plan.py`) in device memory, so one captured graph serves every mix
-of lengths. The rows of an item's tile are the query heads that share its KV head. The program that finishes the last
+The items of work are a list in device memory (`plan.py`) with a program for each that there may be, so one captured graph
+serves every mix of lengths. The rows of an item's tile are the query heads that share its KV head. The program that finishes the last
 part of a sequence sums all of them, in their order whoever is last.
 """
 
@@ -17,12 +17,11 @@ from loraplex.kernels.language import dot_dtype, power_of_two, tl, triton
 
 
 class DecodeLaunch(NamedTuple):
-    """Launch constants: keys per iteration, warps, pipeline stages, programs per multiprocessor."""
+    """Launch constants: keys per iteration, warps, pipeline stages."""
 
     keys: int
     warps: int
     stages: int
-    programs: int
 
 
 def decode_launch(dtype: torch.dtype, head_dim: int, sequences: int) -> DecodeLaunch:
@@ -41,10 +40,10 @@ def decode_launch(dtype: torch.dtype, head_dim: int, sequences: int) -> DecodeLa
     | 32 keys, 1 warp, 5 | 9.0     | 22.5     | 20.2     | 84        | 59        | 114       | 169       |
     """
     if dtype is torch.float32 or head_dim > 128:
-        return DecodeLaunch(32, 4, 2, 4)
+        return DecodeLaunch(32, 4, 2)
     if sequences <= 48:
-        return DecodeLaunch(64, 4, 5, 6)
-    return DecodeLaunch(64, 2, 3, 6)
+        return DecodeLaunch(64, 4, 5)
+    return DecodeLaunch(64, 2, 3)
 
 
 def decode_attention(
@@ -73,9 +72,8 @@ def decode_attention(
     items = plan.most_items * kv_heads
     parts = torch.empty((items, group_rows, width), dtype=torch.float32, device=q.device)
     states = torch.empty((items, 2, group_rows), dtype=torch.float32, device=q.device)
-    programs = min(items, launch.programs * _multiprocessors(q.device))
     early = dispatch.early_launch(q)
-    _decode_kernel[(programs,)](
+    _decode_kernel[(items,)](
         q,
         k_cache,
         v_cache,
@@ -113,13 +111,6 @@ def decode_attention(
         num_stages=launch.stages,
         launch_pdl=early,
     )
-
-
-def _multiprocessors(device: torch.device) -> int:
-    """Under the interpreter, programs run one after another: a few show that they share the work."""
-    if device.type != "cuda":
-        return 2
-    return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 @triton.jit(do_not_specialize=["block_tables_stride"])
@@ -166,86 +157,83 @@ def _decode_kernel(
     column = tl.arange(0, HEAD_DIM)
     in_head = column < HEAD
     live = row < GROUP
-    count = tl.load(count_ptr) * kv_heads
-    step = tl.num_programs(0)
+    work = tl.program_id(0)
+    if work >= tl.load(count_ptr) * kv_heads:
+        return
     sequence, token, first_key, last_key, seen_from, part, parts = _item(
-        items_ptr, tl.program_id(0) // kv_heads, FIELDS
+        items_ptr, work // kv_heads, FIELDS
     )
-    for work in range(tl.program_id(0), count, step):
-        kv_head = work % kv_heads
-        # The next item is on its way while this one is attended; past the end it reads the last one again.
-        following = _item(items_ptr, tl.minimum(work + step, count - 1) // kv_heads, FIELDS)
-        head = kv_head * GROUP + row
-        q = tl.load(
-            q_ptr + token * q_token_stride + (head * q_head_stride)[:, None] + column[None, :],
+    kv_head = work % kv_heads
+    head = kv_head * GROUP + row
+    q = tl.load(
+        q_ptr + token * q_token_stride + (head * q_head_stride)[:, None] + column[None, :],
+        mask=live[:, None] & in_head[None, :],
+        other=0.0,
+    ).to(DOT)
+    highest = tl.full([ROWS], float("-inf"), dtype=tl.float32)
+    total = tl.zeros([ROWS], dtype=tl.float32)
+    acc = tl.zeros([ROWS, HEAD_DIM], dtype=tl.float32)
+    acc, highest, total = attend_keys(
+        acc,
+        highest,
+        total,
+        q,
+        row,
+        first_key,
+        last_key,
+        seen_from,
+        last_key,
+        block_tables_ptr + sequence.to(tl.int64) * block_tables_stride,
+        k_cache_ptr + kv_head * cache_head_stride,
+        v_cache_ptr + kv_head * cache_head_stride,
+        cache_block_stride,
+        cache_offset_stride,
+        scale,
+        soft_cap,
+        0,
+        MASKED=True,
+        CAUSAL=False,
+        HAS_WINDOW=False,
+        HAS_SOFT_CAP=HAS_SOFT_CAP,
+        BLOCK=BLOCK,
+        KEYS=KEYS,
+        HEAD=HEAD,
+        HEAD_DIM=HEAD_DIM,
+        DOT=DOT,
+    )
+    out_at = out_ptr + token * out_token_stride + kv_head * GROUP * out_head_stride
+    if parts == 1:
+        result = acc / tl.where(total == 0.0, 1.0, total)[:, None]
+        tl.store(
+            out_at + row[:, None] * out_head_stride + column[None, :],
+            result.to(out_ptr.dtype.element_ty),
             mask=live[:, None] & in_head[None, :],
-            other=0.0,
-        ).to(DOT)
-        highest = tl.full([ROWS], float("-inf"), dtype=tl.float32)
-        total = tl.zeros([ROWS], dtype=tl.float32)
-        acc = tl.zeros([ROWS, HEAD_DIM], dtype=tl.float32)
-        acc, highest, total = attend_keys(
-            acc,
-            highest,
-            total,
-            q,
-            row,
-            first_key,
-            last_key,
-            seen_from,
-            last_key,
-            block_tables_ptr + sequence.to(tl.int64) * block_tables_stride,
-            k_cache_ptr + kv_head * cache_head_stride,
-            v_cache_ptr + kv_head * cache_head_stride,
-            cache_block_stride,
-            cache_offset_stride,
-            scale,
-            soft_cap,
-            0,
-            MASKED=True,
-            CAUSAL=False,
-            HAS_WINDOW=False,
-            HAS_SOFT_CAP=HAS_SOFT_CAP,
-            BLOCK=BLOCK,
-            KEYS=KEYS,
-            HEAD=HEAD,
-            HEAD_DIM=HEAD_DIM,
-            DOT=DOT,
         )
-        out_at = out_ptr + token * out_token_stride + kv_head * GROUP * out_head_stride
-        if parts == 1:
-            result = acc / tl.where(total == 0.0, 1.0, total)[:, None]
-            tl.store(
-                out_at + row[:, None] * out_head_stride + column[None, :],
-                result.to(out_ptr.dtype.element_ty),
-                mask=live[:, None] & in_head[None, :],
+    else:
+        state_at = states_ptr + work * 2 * GROUP_ROWS + row
+        tl.store(state_at, highest, mask=live)
+        tl.store(state_at + GROUP_ROWS, total, mask=live)
+        part_at = parts_ptr + work * GROUP_ROWS * HEAD_DIM
+        tl.store(part_at + row[:, None] * HEAD_DIM + column[None, :], acc, mask=live[:, None])
+        # The barrier orders every thread's stores before the one thread's release.
+        tl.debug_barrier()
+        counter = arrived_ptr + sequence * kv_heads + kv_head
+        if tl.atomic_add(counter, 1, sem="acq_rel", scope="gpu") == parts - 1:
+            tl.store(counter, 0)
+            _sum_parts(
+                out_at,
+                out_head_stride,
+                parts_ptr,
+                states_ptr,
+                work - part * kv_heads,
+                kv_heads,
+                parts,
+                GROUP,
+                GROUP_ROWS,
+                HEAD,
+                HEAD_DIM,
+                SUMMED,
             )
-        else:
-            state_at = states_ptr + work * 2 * GROUP_ROWS + row
-            tl.store(state_at, highest, mask=live)
-            tl.store(state_at + GROUP_ROWS, total, mask=live)
-            part_at = parts_ptr + work * GROUP_ROWS * HEAD_DIM
-            tl.store(part_at + row[:, None] * HEAD_DIM + column[None, :], acc, mask=live[:, None])
-            # The barrier orders every thread's stores before the one thread's release.
-            tl.debug_barrier()
-            counter = arrived_ptr + sequence * kv_heads + kv_head
-            if tl.atomic_add(counter, 1, sem="acq_rel", scope="gpu") == parts - 1:
-                tl.store(counter, 0)
-                _sum_parts(
-                    out_at,
-                    out_head_stride,
-                    parts_ptr,
-                    states_ptr,
-                    work - part * kv_heads,
-                    kv_heads,
-                    parts,
-                    GROUP,
-                    GROUP_ROWS,
-                    HEAD,
-                    HEAD_DIM,
-                    SUMMED,
-                )
-        sequence, token, first_key, last_key, seen_from, part, parts = following
 
 
 @triton.jit

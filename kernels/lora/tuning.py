@@ -21,7 +21,8 @@ class DecodeLaunch(NamedTuple):
 
 
 class QkvLaunch(NamedTuple):
-    """heads: of a slice, per program."""
+    """heads: of a slice, per program that has neither adapters nor a norm to apply; with adapters more than one costs
+    (128 tokens, 128 adapters: 9.9 to 10.9 ms a step), without them one does (7.5 to 6.9)."""
 
     heads: int
     num_warps: int

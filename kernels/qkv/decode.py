@@ -51,6 +51,7 @@ def decode_kernel(
         # The next kernel may be set up now, and here the one before has ended.
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
+    tl.static_assert(HEADS == 1 or not (HAS_NORM or HAS_LORA), "one head per program with these")
     group = tl.program_id(1)
     q_groups = tl.cdiv(q_heads, HEADS)
     kv_groups = tl.cdiv(kv_heads, HEADS)

@@ -142,20 +142,22 @@ def qkv_to_cache_triton(
     if tokens <= MOST_DECODE_TOKENS:
         launch = decode_constants(tokens).qkv
         early = dispatch.early_launch(qkv)
-        groups = -(-q_heads // launch.heads) + 2 * -(-kv_heads // launch.heads)
+        # A norm sums over a head; with and without adapters that must happen in the same order.
+        per_program, warps = launch if delta is None and norm is None else (1, 1)
+        groups = -(-q_heads // per_program) + 2 * -(-kv_heads // per_program)
         decode_kernel[(tokens, groups)](
             *arguments,
             HAS_NORM=norm is not None,
             HAS_LORA=delta is not None,
             SPLITS=splits,
             SPLITS_BLOCK=power_of_two(splits),
-            HEADS=launch.heads,
+            HEADS=per_program,
             HALF=power_of_two(half),
             REST=rest,
             BLOCK_RANK=DECODE_RANK,
             ALIGNMENT=alignment,
             EARLY=early,
-            num_warps=launch.num_warps,
+            num_warps=warps,
             launch_pdl=early,
         )
         return q

@@ -10,9 +10,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, inspect, text
 
 from loraplex.platform.db import migrate
-from loraplex.platform.db.base import Base, WeightsBase
 from loraplex.platform.db.database import Database, open_database
+from loraplex.platform.db.models import BlobChunk, Tenant
 from loraplex.platform.settings import Settings
+
+MAIN, WEIGHTS = Tenant.metadata, BlobChunk.metadata
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ async def test_up_and_down_and_up(database: Database) -> None:
     assert not await migrate.is_current(database)
     await migrate.upgrade(database)
     assert await migrate.is_current(database)
-    assert await tables(database) == {*Base.metadata.tables, *WeightsBase.metadata.tables}
+    assert await tables(database) == {*MAIN.tables, *WEIGHTS.tables}
     await migrate.upgrade(database)
     await migrate.downgrade(database)
     assert not await migrate.is_current(database)
@@ -46,12 +48,12 @@ async def test_up_and_down_and_up(database: Database) -> None:
 async def test_the_migrated_schema_is_the_models(database: Database) -> None:
     await migrate.upgrade(database)
     both = MetaData()
-    for base in (Base, WeightsBase):
-        for table in base.metadata.tables.values():
+    for metadata in (MAIN, WEIGHTS):
+        for table in metadata.tables.values():
             table.to_metadata(both)
     if database.is_split:
-        assert await differences(database.main.connection, Base.metadata) == []
-        assert await differences(database.weights.connection, WeightsBase.metadata) == []
+        assert await differences(database.main.connection, MAIN) == []
+        assert await differences(database.weights.connection, WEIGHTS) == []
     else:
         assert await differences(database.main.connection, both) == []
 
