@@ -1,8 +1,8 @@
 """Owns attention of sequences with a single query: their keys are split over programs, the parts summed in order.
 
-The items of work are a list in device memory (`plan.py`) with a program for each that there may be, so one captured graph
-serves every mix of lengths. The rows of an item's tile are the query heads that share its KV head. The program that finishes the last
-part of a sequence sums all of them, in their order whoever is last.
+The items of work are a list in device memory (`plan.py`) with a program for each that there may be, so one captured
+graph serves every mix of lengths. The rows of an item's tile are the query heads that share its KV head. The program
+that finishes the last part of a sequence sums all of them, in their order whoever is last.
 """
 
 from typing import NamedTuple

@@ -65,8 +65,8 @@ class Case:
         self.slots[tokens // 2] = -1
         self.norm = None
         if norm:
-            weights = 1 + torch.rand(2, self.head_dim)
-            self.norm = HeadNorm(*weights.to(device, dtype), 1e-5)
+            q, k = (1 + torch.rand(2, self.head_dim)).to(device, dtype)
+            self.norm = HeadNorm(q, k, 1e-5)
 
     def run(
         self, op: Callable[..., torch.Tensor], delta: LoRADelta | None = None
@@ -158,6 +158,22 @@ def test_with_adapters(shape: Shape, dtype: torch.dtype, norm: bool, device: tor
     check(case, got, qkv)
     base = case.run(qkv_to_cache_triton)
     assert torch.equal(got[0][17:], base[0][17:])  # tokens of the base model keep every bit
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+def test_heads_per_program_change_no_bit(
+    dtype: torch.dtype, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps with adapters take one head per program, steps without several: base rows must not notice."""
+    case = Case((8, 2, 64, 64), 5, dtype, device, norm=False)
+    results = []
+    for heads in (1, 4):
+        regime = decode_constants(1)._replace(qkv=QkvLaunch(heads, heads))
+        monkeypatch.setattr(to_cache, "decode_constants", lambda tokens, regime=regime: regime)
+        results.append(case.run(qkv_to_cache_triton))
+    (q, cache), (other_q, other_cache) = results
+    assert torch.equal(q, other_q)
+    assert torch.equal(cache.nan_to_num(7.0), other_cache.nan_to_num(7.0))
 
 
 @ALL_PATHS
