@@ -20,6 +20,7 @@ from loraplex.engine.sampler import Sampled, SampledTokens, Sampler
 from loraplex.engine.scheduler import Scheduled
 from loraplex.engine.sequence import Sequence
 from loraplex.engine.warm_up import warm_up
+from loraplex.kernels.attention.backends import AttentionShape, choose_backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,8 @@ class ModelRunner:
             device=self.device,
         )
         rope = rope_tables(config.model, model.head_dim, self.max_model_len, self.device)
-        self._decoder = Decoder(model, weights, rope, self.adapters.tables)
+        attend = choose_backend(_attention_shape(model, self.dtype), self.device).op
+        self._decoder = Decoder(model, weights, rope, self.adapters.tables, attend)
         self._sampler = Sampler(
             model.eos_token_ids, model.vocab_size, config.max_num_seqs, self.device
         )
@@ -164,6 +166,17 @@ class ModelRunner:
         )
         graphs.capture()
         return graphs
+
+
+def _attention_shape(model: ModelConfig, dtype: torch.dtype) -> AttentionShape:
+    return AttentionShape(
+        model.num_heads,
+        model.num_kv_heads,
+        model.head_dim,
+        BLOCK_SIZE,
+        dtype,
+        frozenset(model.sliding_windows),
+    )
 
 
 def resolve_device(name: str) -> torch.device:

@@ -9,7 +9,7 @@ from loraplex.engine.model_config import LAYER_LINEARS, ModelConfig
 from loraplex.engine.models.rope import RopeTables
 from loraplex.engine.models.weights import LayerWeights, ModelWeights
 from loraplex.kernels.activation import silu_mul
-from loraplex.kernels.attention import paged_attention
+from loraplex.kernels.attention.backends import AttentionOp
 from loraplex.kernels.linear import linear
 from loraplex.kernels.lora.apply import LoRADelta, lora_linear, lora_linear_deferred
 from loraplex.kernels.lora.embed import lora_embed_apply
@@ -34,11 +34,13 @@ class Decoder:
         weights: ModelWeights,
         rope: RopeTables,
         tables: LoRATables,
+        attend: AttentionOp,
     ) -> None:
         self._config = config
         self._weights = weights
         self._rope = rope
         self._tables = tables
+        self._attend = attend
         self._q_width = config.num_heads * config.head_dim
         self._kv_width = config.num_kv_heads * config.head_dim
         self._scale = config.head_dim**-0.5
@@ -113,7 +115,7 @@ class Decoder:
             norm,
             delta,
         )
-        out = paged_attention(
+        out = self._attend(
             q, k_cache, v_cache, batch.attention, self._scale, config.sliding_windows[number]
         )
         return self._linear(
