@@ -15,9 +15,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from random_adapters import RandomAdapters
 from results_file import record
 from shapes import write_config
-from throughput import RandomAdapters, decode_steps, start_decoding
+from throughput import decode_steps, start_decoding
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
@@ -43,7 +44,7 @@ def main() -> None:
         path = write_config(Path(folder), args.shape, "bfloat16")
         model = ModelConfig.from_directory(path)
         device = resolve_device("cuda")
-        source = RandomAdapters(model, args.rank, resolve_dtype("auto", model, device), pin=True)
+        source = RandomAdapters(model, (args.rank,), resolve_dtype("auto", model, device), pin=True)
         config = EngineConfig(
             model=path,
             load_format="dummy",

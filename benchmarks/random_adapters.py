@@ -30,9 +30,8 @@ class RandomAdapters:
         for rank in set(ranks):
             layout = plan({m.index: rank for m in self._modules}, model.modules(), page)
             buffer = torch.empty(layout.elements, dtype=dtype, pin_memory=pin)
-            buffer.view(-1, page).copy_(
-                values
-            )  # a gigabyte of numbers of its own would take seconds
+            # A gigabyte of numbers of its own would take seconds.
+            buffer.view(-1, page).copy_(values)
             self._weights[rank] = LoRAWeights(buffer, layout.module_rows())
         self._wanted: list[int] = []
 

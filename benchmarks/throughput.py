@@ -13,43 +13,18 @@ import time
 from pathlib import Path
 
 import torch
+from random_adapters import RandomAdapters
 from results_file import record
 from shapes import write_config
 
-from loraplex.adapters.layout import plan
 from loraplex.engine.config import EngineConfig
 from loraplex.engine.engine import Engine
-from loraplex.engine.lora import LoadResult, LoRAWeights, page_elements
 from loraplex.engine.model_config import ModelConfig
 from loraplex.engine.model_runner import resolve_device, resolve_dtype
 from loraplex.engine.request import Request
 from loraplex.engine.sampling_params import SamplingParams
 
 WARM_UP_STEPS, TIMED_STEPS = 8, 40
-
-
-class RandomAdapters:
-    """An `AdapterSource` of all-linear adapters with random weights; one host buffer serves as the contents of all."""
-
-    def __init__(self, model: ModelConfig, rank: int, dtype: torch.dtype, *, pin: bool) -> None:
-        modules = [m for m in model.modules() if m.index < model.embedding_module]
-        longest = max(max(m.in_features, m.out_features) for m in model.modules())
-        ranks = {m.index: rank for m in modules}
-        layout = plan(ranks, model.modules(), page_elements(dtype, longest))
-        buffer = torch.empty(layout.elements, dtype=dtype, pin_memory=pin).normal_(0, 0.01)
-        self.bytes = sum(rank * (m.in_features + m.out_features) for m in modules) * dtype.itemsize
-        self._weights = LoRAWeights(buffer, layout.module_rows())
-        self._wanted: list[int] = []
-
-    def request(self, handle: int) -> None:
-        self._wanted.append(handle)
-
-    def collect(self) -> list[LoadResult]:
-        done, self._wanted = self._wanted, []
-        return [LoadResult(handle, self._weights, None) for handle in done]
-
-    def wait(self, timeout: float) -> None:
-        time.sleep(min(timeout, 0.001))
 
 
 def main() -> None:
@@ -66,7 +41,7 @@ def main() -> None:
         model = ModelConfig.from_directory(path)
         device = resolve_device(args.device)
         dtype = resolve_dtype("auto", model, device)
-        source = RandomAdapters(model, args.rank, dtype, pin=device.type == "cuda")
+        source = RandomAdapters(model, (args.rank,), dtype, pin=device.type == "cuda")
         config = EngineConfig(
             model=path,
             device=args.device,
@@ -98,7 +73,7 @@ def main() -> None:
                         "tokens_per_s": round(sequences / step),
                         "over_base": round(step / base, 3) if base else None,
                         "prefill_tokens_per_s": round(prefill),
-                        "adapter_mib": round(adapters * source.bytes / 2**20),
+                        "adapter_mib": round(adapters * source.bytes(0) / 2**20),
                     },
                 )
 
