@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo serve-demo test check types layers pytest test-gpu bench clean lock
+.PHONY: help setup demo serve-demo test check types layers pytest soak test-gpu bench clean lock
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -33,6 +33,9 @@ layers: $(STAMP) ## Imports point down only
 
 pytest: $(STAMP) ## Tests on the CPU, SQLite and PostgreSQL
 	$(BIN)/pytest -q
+
+soak: $(STAMP) ## 20,000 requests over 500 adapters while everything changes; LORAPLEX_SOAK_REQUESTS sets another number
+	$(BIN)/pytest -q -s -m soak tests/e2e/test_soak.py
 
 test-gpu: $(STAMP) ## The same kernel and engine tests on an NVIDIA GPU, with those marked gpu
 	$(BIN)/pytest -q tests/kernels tests/engine

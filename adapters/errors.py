@@ -19,5 +19,9 @@ class BlobUnavailableError(Exception):
     """Stored bytes cannot be read; the message is fit for the adapter's owner."""
 
 
+class BlobInterruptedError(BlobUnavailableError):
+    """Stored bytes could not be read this time; another attempt may go better."""
+
+
 class DigestMismatchError(BlobUnavailableError):
     """Stored bytes are not the ones their digest names."""

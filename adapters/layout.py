@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
-from loraplex.engine.lora import ModuleRows
+import numpy as np
+import torch
+
+from loraplex.engine.lora import LoRAWeights
 from loraplex.engine.model_config import Module
 
 # Linears that one fused GEMM computes; their LoRA rows are read by one launch.
@@ -34,9 +37,10 @@ class MatrixPlace:
     length: int
     runs: tuple[Run, ...]
 
-    def offsets(self) -> tuple[int, ...]:
-        """Element offset of each row."""
-        return tuple(run.start + row * self.length for run in self.runs for row in range(run.rows))
+    def offsets(self) -> np.ndarray:
+        """[rows] int64, element offset of each row."""
+        parts = [run.start + self.length * np.arange(run.rows) for run in self.runs]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +52,18 @@ class Layout:
     gaps: tuple[tuple[int, int], ...]
     elements: int
 
-    def module_rows(self) -> tuple[ModuleRows, ...]:
-        """What `LoRAWeights` carries."""
-        return tuple(
-            ModuleRows(index, self.a[index].offsets(), self.b[index].offsets())
-            for index in sorted(self.a)
+    def weights(self, buffer: torch.Tensor) -> LoRAWeights:
+        """What the engine gets, with `buffer` filled or yet to be filled."""
+        modules = sorted(self.a)
+        a_rows = [self.a[index].offsets() for index in modules]
+        b_rows = [self.b[index].offsets() for index in modules]
+        nothing = [np.zeros(0, dtype=np.int64)]
+        return LoRAWeights(
+            buffer,
+            np.array(modules, dtype=np.int64),
+            np.array([len(rows) for rows in a_rows], dtype=np.int64),
+            np.concatenate(a_rows + nothing),
+            np.concatenate(b_rows + nothing),
         )
 
 

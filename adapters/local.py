@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from loraplex.adapters.blobs import FileBlobs
-from loraplex.adapters.cache import AdapterRef
 from loraplex.adapters.peft_directory import WEIGHTS_NAME, admit_directory
+from loraplex.adapters.reading import AdapterRef
 from loraplex.engine.model_config import Module
 
 

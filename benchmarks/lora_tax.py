@@ -55,7 +55,6 @@ class Tax:
                 max_model_len=min(longest, self.model.max_position),
                 max_num_seqs=max(sequences for sequences, _ in plan.mixes),
                 max_num_batched_tokens=max(plan.chunk, max(s for s, _ in plan.mixes)),
-                adapter_memory_fraction=0.5,
                 enable_prefix_cache=False,
             )
             start = time.perf_counter()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
+import plot_adapters
 import plot_engine
 import plot_service
 from matplotlib.figure import Figure
@@ -29,6 +30,8 @@ DRAWINGS: dict[str, Callable[[Sequence[Row]], Figure | None]] = {
     "cpu-throughput": plot_engine.cpu_throughput,
     "serving": plot_service.serving,
     "service-overhead": plot_service.service_overhead,
+    "slora": plot_adapters.slora,
+    "cliff": plot_adapters.cliff,
 }
 
 

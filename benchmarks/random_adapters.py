@@ -6,25 +6,33 @@ from collections.abc import Sequence
 import torch
 
 from loraplex.adapters.layout import plan
-from loraplex.engine.lora import LoadResult, LoRAWeights, page_elements
+from loraplex.engine.lora import LoadResult, LoRAWeights
 from loraplex.engine.model_config import ModelConfig
+from loraplex.engine.pages import page_elements
 
 
 class RandomAdapters:
-    """An `AdapterSource` of all-linear adapters; each has its own memory on the device.
+    """An `AdapterSource` of adapters on all linears, or on those whose names end in one of `targets`; each has its own
+    memory on the device.
 
     Handles count through the ranks: handle h has rank `ranks[h % len(ranks)]`. One host buffer per rank serves as the
     contents of all its adapters.
     """
 
     def __init__(
-        self, model: ModelConfig, ranks: Sequence[int], dtype: torch.dtype, *, pin: bool
+        self,
+        model: ModelConfig,
+        ranks: Sequence[int],
+        dtype: torch.dtype,
+        *,
+        pin: bool,
+        targets: tuple[str, ...] = ("",),
     ) -> None:
         self._ranks = tuple(ranks)
-        self._modules = [m for m in model.modules() if m.index < model.embedding_module]
+        linears = [m for m in model.modules() if m.index < model.embedding_module]
+        self._modules = [m for m in linears if m.name.endswith(targets)]
         self._item_bytes = dtype.itemsize
-        longest = max(max(m.in_features, m.out_features) for m in model.modules())
-        page = page_elements(dtype, longest)
+        page = page_elements(dtype, model.modules())
         values = torch.empty(page, dtype=dtype).normal_(0, 0.01)
         self._weights: dict[int, LoRAWeights] = {}
         for rank in set(ranks):
@@ -32,7 +40,7 @@ class RandomAdapters:
             buffer = torch.empty(layout.elements, dtype=dtype, pin_memory=pin)
             # A gigabyte of numbers of its own would take seconds.
             buffer.view(-1, page).copy_(values)
-            self._weights[rank] = LoRAWeights(buffer, layout.module_rows())
+            self._weights[rank] = layout.weights(buffer)
         self._wanted: list[int] = []
 
     def rank(self, handle: int) -> int:
@@ -54,6 +62,9 @@ class RandomAdapters:
     def collect(self) -> list[LoadResult]:
         done, self._wanted = self._wanted, []
         return [LoadResult(handle, self._weights[self.rank(handle)], None) for handle in done]
+
+    def release(self, handle: int) -> None:
+        pass
 
     def wait(self, timeout: float) -> None:
         time.sleep(min(timeout, 0.001))

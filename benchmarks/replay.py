@@ -33,15 +33,23 @@ def replay_us(launch: Callable[[int], object], copies: int, device: torch.device
             times.append(1e6 * (time.perf_counter() - start))
         return statistics.median(times)
     launches = max(copies, _LAUNCHES)
-    # Compiles, and makes what all layers of a step share: that is not part of the time.
-    for copy in range(copies):
-        launch(copy)
-    torch.cuda.synchronize(device)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+
+    def launch_all() -> None:
         for number in range(launches):
             launch(number % copies)
-    return events_us(graph.replay) / launches
+
+    return captured_us(launch_all) / launches
+
+
+def captured_us(launch_all: Callable[[], object]) -> float:
+    """Median microseconds of what a call launches on the GPU, replayed as a CUDA graph."""
+    # Compiles, and makes what all layers of a step share: that is not part of the time.
+    launch_all()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        launch_all()
+    return events_us(graph.replay)
 
 
 def events_us(call: Callable[[], object]) -> float:

@@ -3,18 +3,20 @@ adapters for it, made on the spot and pushed through the management API."""
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import tokenizers
 from shapes import SHAPES, write_config
 from tokenizers import decoders, models, pre_tokenizers
@@ -24,8 +26,14 @@ from loraplex.platform.cli.client import ApiClient
 from loraplex.platform.cli.push import Push, push_adapter
 
 BASE = "base"
+TENANT = "bench"
+_NUMBER = re.compile(r'^loraplex_engine_(\w+)\{base_model="[^"]*"\} (\S+)$', re.MULTILINE)
 _OPERATOR = "lpx-benchmark-operator-key"
 _LONGEST_START = 300.0
+# An engine renews its numbers once a second.
+_RENEWED_SECONDS = 1.5
+# The word that S-LoRA's prompts repeat; one token with the space before it, as in real vocabularies.
+_MERGES = (("H", "e"), ("He", "l"), ("Hel", "l"), ("Hell", "o"), ("Ġ", "Hello"))
 _TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 _ATTENTION_ONLY = ("q_proj", "v_proj")
 
@@ -37,6 +45,7 @@ class Target:
     Attributes:
         models: names of the adapters, by number; empty when only the base model is measured.
         pids: processes of the server by role, if it was started here.
+        operator: the operator's key, and `data` the folder of its databases, likewise.
     """
 
     url: str
@@ -45,6 +54,8 @@ class Target:
     vocab_size: int
     models: tuple[str, ...] = ()
     pids: dict[str, int] | None = None
+    operator: str = ""
+    data: Path | None = None
 
 
 def write_model(folder: Path, shape: str, *, with_tokenizer: bool) -> Path:
@@ -64,6 +75,9 @@ def _tokenizer(size: int) -> tokenizers.Tokenizer:
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {letter: number for number, letter in enumerate(letters[:size])}
     merges: list[tuple[str, str]] = []
+    if size >= len(letters) + len(_MERGES):
+        merges += _MERGES
+        vocab |= {left + right: len(vocab) + at for at, (left, right) in enumerate(_MERGES)}
     words = [letter for letter in "Ġetaoinshrdlu" if letter in vocab]
     frequent, at = tuple(words), 0
     while len(vocab) < size:
@@ -81,13 +95,21 @@ def _tokenizer(size: int) -> tokenizers.Tokenizer:
 
 
 @contextmanager
-def started(model: Path, options: list[str]) -> Iterator[Target]:
-    """`loraplex serve` on a free port with random weights and a tenant, ended with the block."""
-    with tempfile.TemporaryDirectory(prefix="lpx-") as data:
-        log = Path(data) / "serve.log"
+def started(
+    model: Path, options: Sequence[str], *, load_format: str = "dummy", data: Path | None = None
+) -> Iterator[Target]:
+    """`loraplex serve` on a free port with a tenant, ended with the block.
+
+    Args:
+        load_format: "dummy" gives the model random weights.
+        data: the folder of its databases, to start it again on; a temporary one if None.
+    """
+    with ExitStack() as stack:
+        folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lpx-")))
+        log = folder / "serve.log"
         command = [sys.executable, "-m", "loraplex", "serve", "--model", str(model)]
-        command += ["--served-model-name", BASE, "--port", "0", "--data-dir", data]
-        command += ["--load-format", "dummy", *options]
+        command += ["--served-model-name", BASE, "--port", "0", "--data-dir", str(folder)]
+        command += ["--load-format", load_format, *options]
         environment = os.environ | {"LORAPLEX_BOOTSTRAP_KEY": _OPERATOR}
         with log.open("wb") as out:
             server = subprocess.Popen(
@@ -96,16 +118,34 @@ def started(model: Path, options: list[str]) -> Iterator[Target]:
         try:
             url = _wait(server, log)
             with ApiClient(url, _OPERATOR) as api:
-                api.call("POST", "/api/v1/tenants", body={"name": "bench"})
-                made = api.call("POST", "/api/v1/tenants/bench/keys", body={"name": "load"})
+                if not any(t["name"] == TENANT for t in api.pages("/api/v1/tenants")):
+                    api.call("POST", "/api/v1/tenants", body={"name": TENANT})
+                made = api.call("POST", f"/api/v1/tenants/{TENANT}/keys", body={"name": "load"})
             vocab = ModelConfig.from_directory(model).vocab_size
-            yield Target(url, str(made["key"]), BASE, vocab, pids=_children(server.pid))
+            pids = _children(server.pid)
+            yield Target(
+                url, str(made["key"]), BASE, vocab, pids=pids, operator=_OPERATOR, data=folder
+            )
         finally:
             server.send_signal(signal.SIGTERM)
             try:
                 server.wait(60)
             except subprocess.TimeoutExpired:
                 server.kill()
+
+
+def counters(target: Target) -> dict[str, float]:
+    """The numbers of the engine as `/metrics` has them, by name, once they have been renewed."""
+    time.sleep(_RENEWED_SECONDS)
+    answer = httpx.get(
+        f"{target.url}/metrics",
+        headers={"authorization": f"Bearer {target.operator}"},
+        timeout=30,
+        trust_env=False,
+    )
+    answer.raise_for_status()
+    found = _NUMBER.findall(answer.text)
+    return {name: float(value) for name, value in found}
 
 
 def _wait(server: "subprocess.Popen[bytes]", log: Path) -> str:

@@ -9,15 +9,16 @@ they do not stay in the L2 cache.
 
 import argparse
 import itertools
-import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
+from replay import L2_BYTES, captured_us
 from results_file import record
 
 from loraplex.kernels import activation, prefill_silu
 from loraplex.kernels.activation import silu_mul
+from loraplex.kernels.compile_ahead import compile_ahead
 from loraplex.kernels.linear import linear as base_linear
 from loraplex.kernels.lora import expand, prefill_expand, prefill_shrink, shrink, tuning
 from loraplex.kernels.lora.apply import LoRADelta, lora_linear, lora_linear_deferred
@@ -29,6 +30,7 @@ from loraplex.kernels.lora.tuning import (
     PrefillExpand,
     PrefillShrink,
     QkvLaunch,
+    RunShrink,
 )
 from loraplex.kernels.norm import add_rms_norm
 from loraplex.kernels.qkv import qkv_to_cache, to_cache
@@ -45,12 +47,11 @@ REGIMES = (
     (1, 1), (8, 1), (8, 8), (32, 1), (32, 4), (32, 32), (64, 64),
     (128, 16), (128, 32), (128, 128), (256, 32), (2048, 1), (2048, 32),
 )  # fmt: skip
-L2_BYTES = 60 * 2**20
 LAYERS = 6
 BANDWIDTH = 4.3e6  # bytes per microsecond
 
 
-Launch = DecodeLaunch | QkvLaunch | PrefillShrink | PrefillExpand
+Launch = DecodeLaunch | RunShrink | QkvLaunch | PrefillShrink | PrefillExpand
 
 
 def variants(tokens: int) -> Iterator[tuple[str, Launch]]:
@@ -58,6 +59,10 @@ def variants(tokens: int) -> Iterator[tuple[str, Launch]]:
     if tokens <= MOST_DECODE_TOKENS:
         for block, warps, splits in itertools.product((512, 1024), (2, 4, 8), (4, 8, 32)):
             yield "shrink", DecodeLaunch(block, warps, splits)
+        for (block, warps), splits in itertools.product(
+            ((128, 1), (128, 2), (256, 2), (256, 4)), (4, 8, 16, 32)
+        ):
+            yield "shrink", RunShrink(block, warps, splits, 4)
         widths = ((64, 1), (128, 1), (256, 1), (256, 2), (512, 2))
         for op, (block, warps) in itertools.product(("expand", "silu"), widths):
             yield op, DecodeLaunch(block, warps)
@@ -184,28 +189,10 @@ class Layer:
         )
 
 
-def replay_us(launch: Callable[[], object], per: int) -> float:
-    """Median microseconds of `launch` replayed as a graph, divided by `per`."""
-    launch()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        launch()
-    times = []
-    for _ in range(7):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        graph.replay()
-        end.record()
-        end.synchronize()
-        times.append(1000 * start.elapsed_time(end) / per)
-    return statistics.median(times)
-
-
 def use(op: str | None, launch: Launch | None) -> None:
     """Make all launchers take this constant for this kernel; None leaves the tables' own."""
 
-    decode = (DecodeLaunch, QkvLaunch)
+    decode = (DecodeLaunch, RunShrink, QkvLaunch)
 
     def constants(tokens: int) -> DecodeRegime:
         own = tuning.decode_constants(tokens)
@@ -244,7 +231,7 @@ def site_us(layer: Layer, op: str, name: str, *, compile_only: bool) -> float:
     if compile_only:
         run()
         return 0.0
-    return round(replay_us(run, rounds), 2)
+    return round(captured_us(run) / rounds, 2)
 
 
 def sweep(tokens: int, adapters: int, share: tuple[int, int], *, compile_only: bool) -> None:
@@ -308,9 +295,15 @@ def measure_layer(tokens: int, adapters: int) -> None:
             y, _ = linear("down", silu_mul(y, delta), number, False)
             normed, residual = add_rms_norm(y, residual, norm, 1e-5)
 
-    base = replay_us(lambda: run(False, None), LAYERS)
-    beside = replay_us(lambda: run(True, stream), LAYERS)
-    after = replay_us(lambda: run(True, None), LAYERS)
+    def run_all() -> None:
+        run(False, None)
+        run(True, stream)
+        run(True, None)
+
+    compile_ahead(run_all, layer.x.device)
+    base = captured_us(lambda: run(False, None)) / LAYERS
+    beside = captured_us(lambda: run(True, stream)) / LAYERS
+    after = captured_us(lambda: run(True, None)) / LAYERS
     floor = layer.adapter_bytes / BANDWIDTH
     record(
         "lora_layer.jsonl",

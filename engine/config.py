@@ -26,9 +26,8 @@ class EngineConfig:
         max_num_seqs: most sequences in one step.
         max_num_batched_tokens: most tokens in one step, prompts included.
         gpu_memory_utilization: share of the GPU's memory to use in all.
-        adapter_memory_fraction: share of the memory left beside the model that holds adapters; the rest holds KV.
-        kv_cache_tokens: size of the KV cache; None derives it from the memory.
-        adapter_memory: bytes for adapters on the device; None derives it from the memory.
+        arena_bytes: memory on the device for KV and adapters together; None takes what is left beside the model, and
+            3 GiB of virtual memory on a CPU.
         load_format: "dummy" fills the model with random weights and reads `config.json` only.
         cuda_graphs: on a GPU, capture decode steps at the start and replay them.
         enable_prefix_cache: share KV blocks between requests of one adapter with equal prefixes.
@@ -41,9 +40,7 @@ class EngineConfig:
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 8192
     gpu_memory_utilization: float = 0.9
-    adapter_memory_fraction: float = 0.25
-    kv_cache_tokens: int | None = None
-    adapter_memory: int | None = None
+    arena_bytes: int | None = None
     load_format: str = "auto"
     cuda_graphs: bool = True
     enable_prefix_cache: bool = True
@@ -52,14 +49,12 @@ class EngineConfig:
         _one_of("device", self.device, DEVICES)
         _one_of("dtype", self.dtype, DTYPES)
         _one_of("load_format", self.load_format, LOAD_FORMATS)
-        for name in ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "kv_cache_tokens"):
+        for name in ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "arena_bytes"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InvalidConfigError(f"{name} must be at least 1, not {value}.")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise InvalidConfigError("gpu_memory_utilization must be above 0 and at most 1.")
-        if not 0 < self.adapter_memory_fraction < 1:
-            raise InvalidConfigError("adapter_memory_fraction must lie between 0 and 1.")
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise InvalidConfigError(
                 "max_num_batched_tokens must be at least max_num_seqs, so that every sequence can take a step."

@@ -8,6 +8,7 @@ from loraplex.engine.batch import Batch, HostBatch
 from loraplex.engine.config import MAX_RANK
 from loraplex.engine.models.decoder import Decoder
 from loraplex.kernels.attention.meta import AttentionMeta
+from loraplex.kernels.compile_ahead import compile_ahead
 from loraplex.kernels.lora.tables import LoRASegments, token_slots
 from loraplex.kernels.token_ids import resolve_token_ids
 
@@ -48,25 +49,37 @@ class DecodeGraphs:
         self._inputs = _Inputs(most, max_blocks, self._device)
         self._graphs: dict[tuple[int, bool], torch.cuda.CUDAGraph] = {}
         # One result for all graphs: with one each they would keep a gigabyte.
-        self._logits: torch.Tensor | None = None
+        self._logits = decoder.empty_logits(most)
 
     def capture(self) -> None:
         """Record every graph, the largest first so that the smaller ones fit into its memory."""
-        pool = torch.cuda.graph_pool_handle()
-        for bucket in reversed(self._buckets):
-            for with_lora in (True, False):
-                batch = self._inputs.batch(bucket, with_lora=with_lora)
-                # Compiles kernels, which a capture must not. The largest batch comes first.
-                logits = self._run(batch)
-                result = self._logits = (
-                    torch.empty_like(logits) if self._logits is None else self._logits
-                )
-                del logits
-                graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph, pool=pool):
-                    result[:bucket].copy_(self._run(batch))
-                self._graphs[bucket, with_lora] = graph
+        # A capture must not compile a kernel or load one.
+        compile_ahead(self._launch_all, self._device)
+        self._launch_all()
         torch.cuda.synchronize(self._device)
+        pool = torch.cuda.graph_pool_handle()
+        for bucket, with_lora in self._kinds():
+            batch = self._inputs.batch(bucket, with_lora=with_lora)
+            graph = torch.cuda.CUDAGraph()
+            # Another thread may be page-locking memory meanwhile, which must not break the capture.
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                self._logits[:bucket].copy_(self._run(batch))
+            self._graphs[bucket, with_lora] = graph
+        torch.cuda.synchronize(self._device)
+
+    def _kinds(self) -> list[tuple[int, bool]]:
+        """Bucket and whether with LoRA, of every graph."""
+        return [(bucket, lora) for bucket in reversed(self._buckets) for lora in (True, False)]
+
+    def _launch_all(self) -> None:
+        """Launch what the graphs will hold, for one layer of each kind."""
+        layers = self._decoder.one_of_each_layer()
+        for bucket, with_lora in self._kinds():
+            batch = self._inputs.batch(bucket, with_lora=with_lora)
+            # Its result is not used: while kernels are only compiled it is anything.
+            resolve_token_ids(batch.input_ids, self._last_ids)
+            whole = replace(batch, attention=batch.attention.for_forward())
+            layers.forward(whole, self._kv_cache)
 
     def fits(self, host: HostBatch) -> bool:
         """Whether a step is one that was captured."""
@@ -79,7 +92,6 @@ class DecodeGraphs:
         key = (bucket, bool(host.spans))
         self._inputs.fill(host, bucket)
         self._graphs[key].replay()
-        assert self._logits is not None
         return self._logits[:count]
 
     def _run(self, batch: Batch) -> torch.Tensor:

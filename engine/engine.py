@@ -1,9 +1,14 @@
 """Owns the engine's front: requests go in, steps are taken, tokens and text come out."""
 
 import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from loraplex.engine import lookahead
+from loraplex.engine.accounts import OUTPUT_COST
+from loraplex.engine.adapter_report import AdapterReport, Purged
+from loraplex.engine.admission import NEVER_FITS
 from loraplex.engine.advance import advance, failure
 from loraplex.engine.block_manager import BLOCK_SIZE, BlockManager
 from loraplex.engine.config import EngineConfig
@@ -14,6 +19,7 @@ from loraplex.engine.model_runner import Flight, Launched, ModelRunner
 from loraplex.engine.request import InvalidRequestError, Output, Request
 from loraplex.engine.scheduler import Scheduled, Scheduler
 from loraplex.engine.sequence import Sequence
+from loraplex.engine.stopwatch import Stopwatch
 from loraplex.engine.tokenizer import Tokenizer
 
 # How long a step that can do nothing but wait for adapter loads sleeps at most, in seconds.
@@ -24,16 +30,23 @@ _LOAD_WAIT = 0.01
 class EngineStats:
     """A snapshot; token, load and step numbers count since the start.
 
-    `batch_sequences` and `batch_adapters` describe the last step, `most_batch_adapters` the most mixed one so far.
+    The arena's pages hold KV, hold adapters, or are free. `kv_blocks_free` are those that sequences could get without
+    taking them from each other, in whatever hands they are; `kv_blocks_cached` hold prefixes nobody uses now, and
+    `idle_adapter_pages` adapters nobody uses now. `batch_sequences` and `batch_adapters` describe the last step,
+    `most_batch_adapters` the most mixed one so far.
     """
 
     running: int
     waiting: int
     kv_blocks_total: int
     kv_blocks_free: int
+    kv_blocks_cached: int
+    pages_total: int
+    pages_free: int
+    kv_pages: int
+    adapter_pages: int
+    idle_adapter_pages: int
     adapters_resident: int
-    adapter_pages_total: int
-    adapter_pages_free: int
     adapter_loads: int
     adapter_evictions: int
     adapter_failures: int
@@ -63,14 +76,26 @@ class Engine:
         max_model_len: longest prompt plus output, in tokens.
     """
 
-    def __init__(self, config: EngineConfig, source: AdapterSource) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        source: AdapterSource,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Load the model.
+
+        Args:
+            config: the settings.
+            source: where adapters come from.
+            clock: seconds, for `Timings`.
 
         Raises:
             UnsupportedModelError: the directory holds no model that can be served.
             InvalidConfigError: the settings do not fit the model or the machine.
         """
         self.config = config
+        self._clock = clock
         self.model = ModelConfig.from_directory(config.model)
         has_tokenizer = (config.model / "tokenizer.json").exists()
         self.tokenizer = Tokenizer.from_directory(config.model) if has_tokenizer else None
@@ -78,17 +103,19 @@ class Engine:
         self._runner = ModelRunner(config, self.model, source)
         self.max_model_len = self._runner.max_model_len
         self._blocks = BlockManager(
-            self._runner.num_blocks, enable_prefix_cache=config.enable_prefix_cache
+            self._runner.arena.pages, enable_prefix_cache=config.enable_prefix_cache
         )
         self._scheduler = Scheduler(
             self._blocks,
             self._runner.adapters,
             max_num_seqs=config.max_num_seqs,
             max_num_batched_tokens=config.max_num_batched_tokens,
+            clock=clock,
         )
         self._sequences: dict[str, Sequence] = {}
         self._arrivals = itertools.count()
         self._unloading: set[int] = set()
+        self._purged: list[Purged] = []
         self._runs_ahead = lookahead.runs_ahead(self._runner.device)
         self._flight: Flight | None = None  # launched, and not read yet
         self._prompt_tokens = self._cached_tokens = self._output_tokens = 0
@@ -100,6 +127,7 @@ class Engine:
         Raises:
             InvalidRequestError: it can never be served.
         """
+        stopwatch = Stopwatch(self._clock())
         self._validate(request)
         detokenizer = None
         if self.tokenizer is not None:
@@ -110,6 +138,7 @@ class Engine:
             detokenizer,
             eos_token_ids=self.model.eos_token_ids,
             max_model_len=self.max_model_len,
+            stopwatch=stopwatch,
         )
         self._sequences[request.request_id] = sequence
         self._scheduler.add(sequence)
@@ -122,7 +151,7 @@ class Engine:
 
     def has_work(self) -> bool:
         """Whether `step` has something to do; a step under way that all its sequences left is nothing."""
-        return bool(self._sequences or self._unloading)
+        return bool(self._sequences or self._unloading or self._runner.adapters.has_work)
 
     def step(self) -> list[Output]:
         """Take one step; returns what the step that ended added, one entry per sequence that got a token or ended.
@@ -132,7 +161,8 @@ class Engine:
         adapters = self._runner.adapters
         adapters.poll()
         outputs = self._unload_now()
-        adapters.keep_waiting(set(self._scheduler.waiting_adapters))
+        adapters.keep_waiting(self._scheduler.waiting.wanted)
+        self._scheduler.look_at_adapters()
         idle = self._flight is None
         schedule = self._scheduler.schedule(may_preempt=idle)
         if schedule is None:
@@ -143,7 +173,7 @@ class Engine:
         outputs += [self._fail(sequence, error) for sequence, error in schedule.failed]
         if not schedule.batch:
             if idle and adapters.loading and not outputs:
-                self._source.wait(_LOAD_WAIT)
+                adapters.wait(_LOAD_WAIT)
             return outputs + self._read()
         step = self._runner.launch(schedule.batch, self._blocks.tables)
         self._note_launch(schedule.batch, step)
@@ -156,23 +186,49 @@ class Engine:
     def unload(self, adapter: int) -> None:
         """Remove an adapter from device memory and its blocks from the prefix cache.
 
-        It happens at the beginning of the next step, in which requests that use the adapter end with an error.
+        It happens at the beginning of the next step, in which requests that use the adapter end with an error; then
+        `purged` tells what it came to.
         """
         self._unloading.add(adapter)
 
+    def purged(self) -> list[Purged]:
+        """Adapters unloaded since the last call."""
+        purged, self._purged = self._purged, []
+        return purged
+
+    def pin(self, adapter: int, pinned: bool) -> None:
+        """Keep an adapter on the device, or let it go again.
+
+        Raises:
+            PinRefusedError: pinned adapters would take more than half of the arena.
+        """
+        self._runner.adapters.pin(adapter, pinned)
+
+    def warm(self, adapters: Iterable[int]) -> None:
+        """Bring adapters to the device before anybody asks, in this order, while there is free memory."""
+        self._runner.adapters.warm(adapters)
+
+    def adapters(self) -> Iterator[AdapterReport]:
+        """What is known about every adapter that is here or was not long ago; steps may be taken in between."""
+        return self._runner.adapters.reports()
+
     def stats(self) -> EngineStats:
-        pool = self._runner.adapters.stats
+        adapters, pages = self._runner.adapters, self._runner.arena.pages
         return EngineStats(
             running=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting),
             kv_blocks_total=self._blocks.num_blocks,
             kv_blocks_free=self._blocks.num_free,
-            adapters_resident=pool.resident,
-            adapter_pages_total=pool.pages_total,
-            adapter_pages_free=pool.pages_free,
-            adapter_loads=pool.loads,
-            adapter_evictions=pool.evictions,
-            adapter_failures=pool.failures,
+            kv_blocks_cached=self._blocks.num_cached,
+            pages_total=pages.num_pages,
+            pages_free=pages.num_free,
+            kv_pages=self._blocks.num_pages,
+            adapter_pages=adapters.num_pages,
+            idle_adapter_pages=adapters.idle_pages,
+            adapters_resident=adapters.resident,
+            adapter_loads=adapters.loads,
+            adapter_evictions=adapters.evictions,
+            adapter_failures=adapters.failures,
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
             output_tokens=self._output_tokens,
@@ -184,8 +240,10 @@ class Engine:
         )
 
     def check_integrity(self) -> None:
-        """Assert that no block leaked; cheap enough for tests, too slow for every step."""
-        self._blocks.check_integrity(list(self._scheduler.running))
+        """Assert that no page, block or slot leaked; cheap enough for tests, too slow for every step."""
+        running = list(self._scheduler.running)
+        pages = self._blocks.check_integrity(running)
+        self._runner.adapters.check_integrity(self._scheduler.users(), pages)
 
     def _validate(self, request: Request) -> None:
         params, prompt = request.params, request.prompt_ids
@@ -215,6 +273,8 @@ class Engine:
                 "prompt" if len(prompt) >= self.max_model_len else "max_tokens",
                 "context_length_exceeded",
             )
+        if not self._runner.adapters.fits(request.adapter, wanted):
+            raise InvalidRequestError(NEVER_FITS, "max_tokens")
 
     def _read(self) -> list[Output]:
         """Take over the results of the step under way, if there is one."""
@@ -222,7 +282,9 @@ class Engine:
         if flight is None:
             return []
         outputs: list[Output] = []
-        for sequence, choice in flight.read():
+        results = flight.read()
+        now = self._clock()
+        for sequence, choice in results:
             if not sequence.running:  # it ended after the launch: its row is dropped
                 continue
             sequence.pending -= 1
@@ -231,18 +293,24 @@ class Engine:
             output = advance(sequence, choice)
             if choice.token_id is not None:
                 self._output_tokens += 1
+                assert sequence.account is not None
+                sequence.account.charge(OUTPUT_COST)
+                if output.output_tokens == 1:
+                    sequence.stopwatch.first_token(now)
             if output.finish_reason is not None:
-                self._end(sequence)
+                output = self._end(sequence, output, now)
             outputs.append(output)
         return outputs
 
-    def _end(self, sequence: Sequence) -> None:
+    def _end(self, sequence: Sequence, last: Output, now: float) -> Output:
+        """Take a sequence out; returns its last output with what is known only now."""
         del self._sequences[sequence.request.request_id]
+        timings = sequence.stopwatch.timings(now)
         self._scheduler.finish(sequence)
+        return last._replace(timings=timings)
 
     def _fail(self, sequence: Sequence, error: str) -> Output:
-        self._end(sequence)
-        return failure(sequence, error)
+        return self._end(sequence, failure(sequence, error), self._clock())
 
     def _unload_now(self) -> list[Output]:
         outputs: list[Output] = []
@@ -251,8 +319,9 @@ class Engine:
             outputs += [
                 self._fail(s, "The adapter was deleted while it was in use.") for s in users
             ]
-            self._runner.adapters.unload(adapter)
-            self._blocks.purge(adapter)
+            blocks = self._blocks.purge(adapter)
+            pages, host = self._runner.adapters.unload(adapter)
+            self._purged.append(Purged(adapter, pages, blocks, host))
         self._unloading.clear()
         return outputs
 
@@ -271,6 +340,8 @@ class Engine:
                 sequence.counted = True
                 self._prompt_tokens += sequence.num_prompt
                 self._cached_tokens += sequence.cached_tokens or 0
+                if sequence.request.adapter is not None:
+                    self._runner.adapters.note_use(sequence.request.adapter)
         for row, sequence in enumerate(step.sequences):
             sequence.pending += 1
             sequence.sampled_row = row

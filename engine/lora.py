@@ -4,38 +4,32 @@ what stands behind a handle (tenant, version, files) is the business of whoever 
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 
 
-class ModuleRows(NamedTuple):
-    """Rank rows of one module inside `LoRAWeights.buffer`; row i of A starts at `a_offsets[i]`, of scaled Bᵀ at
-    `b_offsets[i]` (element offsets)."""
-
-    module: int
-    a_offsets: tuple[int, ...]
-    b_offsets: tuple[int, ...]
-
-    @property
-    def rank(self) -> int:
-        return len(self.a_offsets)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LoRAWeights:
-    """One adapter in kernel layout, on the host.
+    """One adapter in kernel layout, on the host. Arrays, as an adapter has thousands of rank rows.
 
     Attributes:
-        buffer: 1-D, the model's dtype, whole pages long (`page_elements`); pinned where a GPU will read it. No rank row
-            crosses a page border, so pages may be placed anywhere in the arena.
-        modules: the modules the adapter has, ascending by module index.
+        buffer: 1-D, the model's dtype, whole pages long (`pages.page_elements`); pinned where a GPU will read it. No
+            rank row crosses a page border, so pages may be placed anywhere in the arena.
+        modules: [modules] int64, index of each module the adapter has, ascending.
+        ranks: [modules] int64, their ranks.
+        a_rows, b_rows: [sum of ranks] int64, element offset in `buffer` of each row of A and of scaled Bᵀ, module by
+            module.
     """
 
     buffer: torch.Tensor
-    modules: tuple[ModuleRows, ...]
+    modules: np.ndarray
+    ranks: np.ndarray
+    a_rows: np.ndarray
+    b_rows: np.ndarray
 
     @property
     def max_rank(self) -> int:
-        return max((rows.rank for rows in self.modules), default=0)
+        return int(self.ranks.max(initial=0))
 
 
 class AdapterLoadError(Exception):
@@ -43,11 +37,13 @@ class AdapterLoadError(Exception):
 
 
 class LoadResult(NamedTuple):
-    """Outcome of one load: exactly one of `weights` and `error` is set."""
+    """Outcome of one load: exactly one of `weights` and `error` is set. `seconds` is what bringing the weights to the
+    host took; 0 if they were there."""
 
     handle: int
     weights: LoRAWeights | None
     error: str | None
+    seconds: float = 0.0
 
 
 class AdapterSource(Protocol):
@@ -58,17 +54,15 @@ class AdapterSource(Protocol):
         ...
 
     def collect(self) -> list[LoadResult]:
-        """Results of requests that ended since the last call."""
+        """Results of requests that ended since the last call. The memory behind their buffers stays as it is until
+        `release`."""
+        ...
+
+    def release(self, handle: int) -> None:
+        """The engine has no more use of the weights it collected: they are copied, or not wanted any more. Comes once
+        for each result with weights."""
         ...
 
     def wait(self, timeout: float) -> None:
         """Sleep until a result can be collected, at most `timeout` seconds."""
         ...
-
-
-def page_elements(dtype: torch.dtype, longest_row: int) -> int:
-    """Elements per arena page: 2 MiB, doubled until the longest rank row of the model (usually the vocabulary) fits."""
-    size = 2 * 1024 * 1024 // dtype.itemsize
-    while size < longest_row:
-        size *= 2
-    return size

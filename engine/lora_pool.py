@@ -1,21 +1,23 @@
-"""Owns adapters in device memory: which are resident, where their rank rows lie, who uses them, who must go."""
+"""Owns the way of adapters from the source to the device: who asks for what, what is brought next, what is pinned."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Set
 from enum import Enum
+from itertools import islice
 
-import numpy as np
-import torch
-
+from loraplex.engine.adapter_history import AdapterHistory, AdapterRecord
+from loraplex.engine.adapter_loads import AdapterLoads
+from loraplex.engine.adapter_places import AdapterPlaces
+from loraplex.engine.adapter_report import AdapterReport, PinRefusedError, Tier
+from loraplex.engine.arena import Arena
 from loraplex.engine.lora import AdapterSource, LoRAWeights
 from loraplex.engine.model_config import Module
-from loraplex.engine.ranges import RangeAllocator
-from loraplex.engine.transfer import to_device
-from loraplex.kernels.lora.tables import ROW_ALIGNMENT, LoRATables, adjacent_base
+from loraplex.engine.pages import BLOCK_SIZE
 
-# More slots than this in one index table would buy nothing: each takes modules × 32 bytes.
-_MAX_SLOTS = 8192
-# Adapters on their way to the device at a time, loading or on the host and waiting for room: each holds host memory.
-_MAX_STAGED = 16
+# Copies to the device begun in one step. Four of rank 16 on an 8B Llama take one or two steps to arrive.
+_MAX_PLACED = 4
+# One in so many pages may be pinned, so that there is always room for other adapters and for sequences.
+_PINNED_SHARE = 2
 
 
 class Residency(Enum):
@@ -27,264 +29,318 @@ class Residency(Enum):
     FAILED = "failed"
 
 
-@dataclass(slots=True)
-class _Resident:
-    slot: int
-    pages: list[int]
-    first_row: int
-    num_rows: int
-    max_rank: int
-    users: int = 0
-    last_used: int = 0
-
-
-@dataclass(slots=True)
-class LoRAPoolStats:
-    resident: int = 0
-    pages_total: int = 0
-    pages_free: int = 0
-    loads: int = 0
-    evictions: int = 0
-    failures: int = 0
-
-
 class LoRAPool:
-    """Adapters as pages of one arena, rank-exact: an adapter takes the rows it has and no more.
+    """Adapters as pages of the arena, rank-exact: an adapter takes the rows it has and no more.
 
-    Sequences that run hold their adapter (`acquire` / `release`); what nobody holds is evicted, least recently used
-    first, when another one needs the room.
+    An adapter is absent, loading, staged (on the host), copying or ready. Nothing here waits: host copies go to the
+    device beside the steps, and an adapter is ready when `poll` sees that its copy has ended. Sequences that run hold
+    their adapter (`acquire` / `release`).
+
+    Attributes:
+        tables: what kernels read.
+        loads: copies to the device begun.
     """
 
-    def __init__(
-        self,
-        modules: tuple[Module, ...],
-        source: AdapterSource,
-        *,
-        num_pages: int,
-        page_size: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        self._source = source
-        self._page_size = page_size  # elements
-        self._modules = {module.index: module for module in modules}
-        self._pages = RangeAllocator(num_pages)
-        self._owner_of: list[int | None] = [
-            None
-        ] * num_pages  # whose bytes a page holds, also after eviction
-        # A page holds at most this many pairs of a row of A and a row of B.
-        smallest_pair = min(module.in_features + module.out_features for module in modules)
-        max_rows = max(1, num_pages * (page_size // smallest_pair))
-        self._rows = RangeAllocator(max_rows)
-        num_slots = min(num_pages, _MAX_SLOTS)
-        self._free_slots = list(range(num_slots - 1, -1, -1))
-        # Rows follow each other from page borders on, so even widths keep them all aligned.
-        widths = {w for m in modules for w in (m.in_features, m.out_features)} | {page_size}
-        self.tables = LoRATables(
-            arena=torch.empty(num_pages * page_size, dtype=dtype, device=device),
-            a_rows=torch.zeros(max_rows, dtype=torch.int64, device=device),
-            b_rows=torch.zeros(max_rows, dtype=torch.int64, device=device),
-            index=torch.zeros(num_slots, len(modules), 4, dtype=torch.int64, device=device),
-            aligned=all(width % ROW_ALIGNMENT == 0 for width in widths),
-        )
-        self._resident: dict[int, _Resident] = {}
-        self._loading: set[int] = set()
-        self._staged: dict[int, LoRAWeights] = {}  # on the host, waiting for room
-        self._failed: dict[int, str] = {}
-        self._clock = 0
-        self.stats = LoRAPoolStats(pages_total=num_pages, pages_free=num_pages)
+    def __init__(self, modules: tuple[Module, ...], source: AdapterSource, arena: Arena) -> None:
+        self.loads = 0
+        self._pages = arena.pages
+        self._page_bytes = arena.page_size * arena.memory.element_size()
+        self._history = AdapterHistory()
+        self._loads = AdapterLoads(source, self._history)
+        self._places = AdapterPlaces(modules, arena, self._history, self._loads.release)
+        self.tables = self._places.slots.tables
+        self._pins: dict[int, int] = {}  # and the pages of each, 0 while unknown
+        self._warming: dict[int, None] = {}
+        self._placed_now = 0
 
     @property
     def loading(self) -> bool:
-        return bool(self._loading)
+        """Whether something is on its way here."""
+        return self._loads.loading or bool(self._places.copying)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is something to do that no request waits for."""
+        missing = any(handle not in self._places.ready for handle in self._pins)
+        return missing or bool(self._warming) or self._places.clearing
+
+    @property
+    def evictions(self) -> int:
+        return self._places.evictions
+
+    @property
+    def failures(self) -> int:
+        return self._loads.failures
+
+    @property
+    def resident(self) -> int:
+        """How many adapters are on the device."""
+        return len(self._places.ready)
+
+    @property
+    def num_pages(self) -> int:
+        """Pages that adapters hold."""
+        return self._places.num_pages
+
+    @property
+    def idle_pages(self) -> int:
+        """Pages of adapters that nobody uses and that may be evicted."""
+        return self._places.idle_pages()
 
     def prefetch(self, handle: int) -> None:
         """Start a load unless the adapter is here, on its way, or too many others are."""
-        if handle in self._resident or handle in self._staged or handle in self._loading:
-            return
-        if len(self._staged) + len(self._loading) >= _MAX_STAGED:
-            return
-        # A new request deserves a new attempt.
-        self._failed.pop(handle, None)
-        self._loading.add(handle)
-        self._source.request(handle)
+        if handle not in self._places.ready and handle not in self._places.copying:
+            self._loads.request(handle)
+
+    def warm(self, handles: Iterable[int]) -> None:
+        """Bring adapters nobody waits for, in this order, as long as pages are free."""
+        self._warming |= dict.fromkeys(handles)
 
     def poll(self) -> None:
-        """Take over what the source has brought since the last step."""
-        for result in self._source.collect():
-            self._loading.discard(result.handle)
-            if result.weights is not None:
-                self._staged[result.handle] = result.weights
-            else:
-                self.stats.failures += 1
-                self._failed[result.handle] = result.error or "The adapter could not be loaded."
+        """Take over what has arrived since the last step, from the source and on the device."""
+        self._placed_now = 0
+        self._loads.collect()
+        for handle in [h for h, size in self._pins.items() if not size and self.pages(h)]:
+            self._settle_pin(handle)
+        self._places.poll()
 
-    def acquire(self, handle: int) -> Residency:
-        """Hold the adapter for one more sequence if it is, or can be made, resident."""
-        resident = self._resident.get(handle)
-        if resident is None:
-            if handle in self._failed:
-                return Residency.FAILED
-            weights = self._staged.get(handle)
-            if weights is None:
-                self.prefetch(handle)
+    def keep_waiting(self, wanted: Set[int]) -> None:
+        """Say which adapters waiting sequences want. Host copies of others are let go, and theirs start for the device
+        if that costs none of them."""
+        self._places.spare(wanted)
+        self._bring_unasked()
+        self._loads.keep(_Either(wanted, self._pins, self._warming))
+        for handle, weights in list(self._loads.staged.items()):
+            if self._placed_now == _MAX_PLACED:
+                break
+            if self._too_large(handle, weights):
+                continue  # whoever asks is told
+            asked = handle in wanted or handle in self._pins
+            if asked or self._pages.num_free >= self._places.size(weights):
+                self._place(handle, sparing=True)
+            self._warming.pop(handle, None)
+
+    def acquire(self, handle: int, *, insist: bool = False) -> Residency:
+        """Hold the adapter for one more sequence if it is ready; otherwise do the next thing to make it so.
+
+        Args:
+            handle: the adapter.
+            insist: make room for it even at the cost of idle adapters that other waiting sequences want. That is
+                always allowed when no adapter is in use.
+        """
+        places = self._places
+        if handle not in places.ready:
+            if handle in places.copying:
                 return Residency.LOADING
-            if not self._fits(weights):
-                del self._staged[handle]
-                self._failed[handle] = (
+            if self._loads.failure(handle) is not None:
+                return Residency.FAILED
+            weights = self._loads.staged.get(handle)
+            if weights is None:
+                self._loads.request(handle)
+                return Residency.LOADING
+            if self._too_large(handle, weights):
+                self._loads.fail(
+                    handle,
                     "The adapter is larger than all memory for adapters on this server; "
-                    "ask its operator for more, or train it with a smaller rank."
+                    "ask its operator for more, or train it with a smaller rank.",
                 )
                 return Residency.FAILED
-            resident = self._place(handle, weights)
-            if resident is None:
+            if self._placed_now == _MAX_PLACED:
+                return Residency.LOADING
+            if not self._place(handle, sparing=not insist and places.num_users > 0):
                 return Residency.FULL
-            del self._staged[handle]
-            self._resident[handle] = resident
-            self.stats.resident = len(self._resident)
-        resident.users += 1
-        self._clock += 1
-        resident.last_used = self._clock
+            if handle not in places.ready:
+                return Residency.LOADING
+        places.take(handle)
         return Residency.READY
 
     def release(self, handle: int) -> None:
         """One sequence less uses the adapter."""
-        resident = self._resident[handle]
-        resident.users -= 1
-        assert resident.users >= 0
+        self._places.let_go(handle)
+
+    def note_use(self, handle: int) -> None:
+        """A request has begun to run with the adapter."""
+        self._history.use(handle)
 
     def failure(self, handle: int) -> str:
-        return self._failed[handle]
+        """Why an adapter that has FAILED did."""
+        error = self._loads.failure(handle)
+        assert error is not None
+        return error
 
     def slot(self, handle: int) -> int:
-        return self._resident[handle].slot
+        return self._places.ready[handle].slot.number
 
     def max_rank(self, handle: int) -> int:
-        return self._resident[handle].max_rank
+        return self._places.ready[handle].max_rank
 
-    def unload(self, handle: int) -> None:
-        """Remove the adapter from the device; no sequence may hold it.
+    def is_ready(self, handle: int) -> bool:
+        """Whether the adapter is on the device."""
+        return handle in self._places.ready
 
-        Its memory is overwritten, so that nothing of a deleted adapter can be read afterwards.
+    def pages(self, handle: int) -> int | None:
+        """Pages the adapter takes; None if it was never here."""
+        placed = self._places.ready.get(handle) or self._places.copying.get(handle)
+        if placed is not None:
+            return len(placed.pages)
+        if handle in self._loads.staged:
+            return self._places.size(self._loads.staged[handle])
+        record = self._history.get(handle)
+        return None if record is None or not record.pages else record.pages
+
+    def users(self, handle: int) -> int:
+        """Running sequences that hold the adapter."""
+        placed = self._places.ready.get(handle)
+        return 0 if placed is None else placed.users
+
+    def resident_in_use(self) -> list[int]:
+        """Adapters that running sequences hold."""
+        return [handle for handle, placed in self._places.ready.items() if placed.users]
+
+    def last_evictor(self, handle: int) -> int | None:
+        """Handle of the adapter whose arrival pushed this one out last, EVICTED_BY_KV, or None if nothing ever did."""
+        record = self._history.get(handle)
+        return None if record is None else record.evicted_by
+
+    def fits(self, handle: int | None, num_tokens: int) -> bool:
+        """Whether a sequence of so many tokens could run if it were alone here, beside what is pinned. An adapter of
+        unknown size is taken for nothing."""
+        pages, own = self._pages, 0 if handle is None else self.pages(handle) or 0
+        needed = -(-num_tokens // (BLOCK_SIZE * pages.blocks_per_page)) + own
+        return needed + self._pinned_beside(handle) <= pages.num_pages
+
+    def pin(self, handle: int, pinned: bool) -> None:
+        """Keep an adapter on the device, bringing it there if needed, or let it go again.
+
+        One of unknown size that turns out to be too large, or that cannot be loaded, is not pinned after all.
+
+        Raises:
+            PinRefusedError: pinned adapters would take more than half of the arena.
         """
-        self._staged.pop(handle, None)
-        self._failed.pop(handle, None)
-        resident = self._resident.get(handle)
-        if resident is not None:
-            assert resident.users == 0
-            self._evict(handle)
-        for page, owner in enumerate(self._owner_of):
-            if owner == handle:
-                self.tables.arena[page * self._page_size : (page + 1) * self._page_size] = 0
-                self._owner_of[page] = None
+        if not pinned:
+            self._pins.pop(handle, None)
+            self._places.unpin(handle)
+            return
+        size = self.pages(handle) or 0
+        if self._too_much_pinned(handle, size):
+            raise PinRefusedError(
+                "Pinned adapters may take half of the memory for adapters and KV at most; unpin another one first."
+            )
+        self._pins[handle] = size
+        self._places.pin(handle)
 
-    def keep_waiting(self, wanted: set[int]) -> None:
-        """Let go of host copies and failures that no waiting sequence asks for any more."""
-        for handle in [h for h in self._staged if h not in wanted]:
-            del self._staged[handle]
-        for handle in [h for h in self._failed if h not in wanted]:
-            del self._failed[handle]
+    def unload(self, handle: int) -> tuple[int, bool]:
+        """Remove the adapter; no sequence may hold it. Its memory is overwritten in stream order, so that nothing of
+        it can be read afterwards.
 
-    def _fits(self, weights: LoRAWeights) -> bool:
-        rows = sum(rows.rank for rows in weights.modules)
-        return (
-            weights.buffer.numel() // self._page_size <= self._pages.size
-            and rows <= self._rows.size
+        Returns:
+            how many pages had or will have its weights, and whether there was a host copy.
+        """
+        staged = self._loads.discard(handle)
+        self._pins.pop(handle, None)
+        self._warming.pop(handle, None)
+        self._history.forget(handle)
+        pages, copying = self._places.unload(handle)
+        return pages, staged or copying
+
+    def wait(self, timeout: float) -> None:
+        """Sleep until something may have arrived, about `timeout` seconds at most."""
+        copying = next(iter(self._places.copying.values()), None)
+        if copying is not None:
+            copying.copy.wait()
+        else:
+            self._loads.wait(timeout)
+
+    def reports(self) -> Iterator[AdapterReport]:
+        """Every adapter that is here or was not long ago, each as it is when its turn comes: thousands take
+        milliseconds, which may be spread over steps."""
+        for handle in self._history.handles():
+            record = self._history.get(handle)
+            if record is not None:
+                yield self._report(handle, record)
+
+    def check_integrity(self, users: Counter[int], kv_pages: set[int]) -> None:
+        """See `AdapterPlaces.check_integrity`."""
+        self._places.check_integrity(users, kv_pages)
+
+    def _too_large(self, handle: int, weights: LoRAWeights) -> bool:
+        room = self._pages.num_pages - self._pinned_beside(handle)
+        too_many_rows = len(weights.a_rows) > self._places.slots.max_rows
+        return self._places.size(weights) > room or too_many_rows
+
+    def _pinned_beside(self, handle: int | None) -> int:
+        return sum(size for other, size in self._pins.items() if other != handle)
+
+    def _too_much_pinned(self, handle: int, size: int) -> bool:
+        return (self._pinned_beside(handle) + size) * _PINNED_SHARE > self._pages.num_pages
+
+    def _settle_pin(self, handle: int) -> None:
+        """The size of a pinned adapter has become known."""
+        size = self.pages(handle) or 0
+        if self._too_much_pinned(handle, size):
+            self.pin(handle, False)
+        else:
+            self._pins[handle] = size
+
+    def _bring_unasked(self) -> None:
+        """Start loads of pinned adapters and of those to be warm; one whose load fails is neither any more."""
+        for handle in [h for h in self._pins if self._loads.failure(h) is not None]:
+            self.pin(handle, False)
+        for handle in self._pins:
+            self.prefetch(handle)
+        if self._warming and self._pages.num_free == 0:
+            self._warming.clear()
+        for handle in list(islice(self._warming, _MAX_PLACED)):
+            here = handle in self._places.ready or handle in self._places.copying
+            if here or self._loads.failure(handle) is not None:
+                del self._warming[handle]
+            else:
+                self._loads.request(handle)
+
+    def _place(self, handle: int, *, sparing: bool) -> bool:
+        """Start the copy of staged weights; False if there is no room."""
+        weights = self._loads.staged[handle]
+        record = self._history[handle]
+        record.pages = self._places.size(weights)
+        if not self._places.place(handle, weights, sparing=sparing):
+            return False
+        self._loads.take(handle)
+        record.loads += 1
+        record.fresh = True
+        self._history.trim(_Either(self._places.ready, self._places.copying))
+        self.loads += 1
+        self._placed_now += 1
+        return True
+
+    def _report(self, handle: int, record: AdapterRecord) -> AdapterReport:
+        placed = self._places.ready.get(handle)
+        if placed is not None:
+            tier = Tier.DEVICE
+        elif handle in self._places.copying:
+            tier = Tier.COPYING
+        elif handle in self._loads.staged:
+            tier = Tier.HOST
+        else:
+            tier = Tier.LOADING if self._loads.is_loading(handle) else Tier.ABSENT
+        return AdapterReport(
+            handle=handle,
+            tier=tier,
+            bytes=record.pages * self._page_bytes,
+            users=0 if placed is None else placed.users,
+            loads=record.loads,
+            evictions=record.evictions,
+            hits=record.hits,
+            load_seconds=record.load_seconds,
+            pinned=handle in self._pins,
+            last_evicted_by=record.evicted_by,
         )
 
-    def _place(self, handle: int, weights: LoRAWeights) -> _Resident | None:
-        """Copy an adapter into the arena, evicting unused ones as needed; None if that would not be enough, and then
-        nothing is evicted."""
-        num_pages = weights.buffer.numel() // self._page_size
-        num_rows = sum(rows.rank for rows in weights.modules)
-        unused = [r for r in self._resident.values() if r.users == 0]
-        if self._pages.num_free + sum(len(r.pages) for r in unused) < num_pages:
-            return None
-        if self._rows.num_free + sum(r.num_rows for r in unused) < num_rows:
-            return None
-        idle = sorted((r.last_used, other) for other, r in self._resident.items() if r.users == 0)
-        while True:
-            first_row = self._rows.take(num_rows) if num_rows else 0
-            if first_row is not None and self._free_slots and num_pages <= self._pages.num_free:
-                break
-            if first_row is not None:
-                self._rows.give(first_row, num_rows)
-            if not idle:
-                return None
-            self._evict(idle.pop(0)[1])
-            self.stats.evictions += 1
-        pages = self._take_pages(num_pages)
-        for page in pages:
-            self._owner_of[page] = handle
-        resident = _Resident(self._free_slots.pop(), pages, first_row, num_rows, weights.max_rank)
-        self._copy(weights, resident)
-        self.stats.loads += 1
-        self.stats.pages_free = self._pages.num_free
-        return resident
 
-    def _take_pages(self, count: int) -> list[int]:
-        # Adjacent pages let the CPU path read whole matrices as views; scattered ones do where there are none.
-        start = self._pages.take(count) if count else 0
-        if start is not None:
-            return list(range(start, start + count))
-        pages = []
-        for _ in range(count):
-            page = self._pages.take(1)
-            assert page is not None
-            pages.append(page)
-        return pages
+class _Either:
+    """What is in one of several collections."""
 
-    def _copy(self, weights: LoRAWeights, resident: _Resident) -> None:
-        size, tables = self._page_size, self.tables
-        for begin, end in _runs(resident.pages):
-            target = resident.pages[begin] * size
-            source = weights.buffer[begin * size : end * size]
-            tables.arena[target : target + source.numel()].copy_(source, non_blocking=True)
-        pages = np.asarray(resident.pages, dtype=np.int64)
-        index = np.zeros(tables.index.shape[1:], dtype=np.int64)
-        a_rows = _moved([o for rows in weights.modules for o in rows.a_offsets], pages, size)
-        b_rows = _moved([o for rows in weights.modules for o in rows.b_offsets], pages, size)
-        at = 0
-        for rows in weights.modules:
-            module, end = self._modules[rows.module], at + rows.rank
-            index[rows.module] = (
-                resident.first_row + at,
-                rows.rank,
-                adjacent_base(a_rows[at:end], module.in_features),
-                adjacent_base(b_rows[at:end], module.out_features),
-            )
-            at = end
-        # No copy waits for the device: it may be in the middle of a step.
-        a_part, b_part, entries = to_device([a_rows, b_rows, index], tables.arena.device)
-        end = resident.first_row + resident.num_rows
-        tables.a_rows[resident.first_row : end] = a_part
-        tables.b_rows[resident.first_row : end] = b_part
-        tables.index[resident.slot] = entries
-        tables.forget(resident.slot)
+    def __init__(self, *collections: Container[int]) -> None:
+        self._collections = collections
 
-    def _evict(self, handle: int) -> None:
-        resident = self._resident.pop(handle)
-        for begin, end in _runs(resident.pages):
-            self._pages.give(resident.pages[begin], end - begin)
-        self._rows.give(resident.first_row, resident.num_rows)
-        self._free_slots.append(resident.slot)
-        self.tables.forget(resident.slot)
-        self.stats.resident = len(self._resident)
-        self.stats.pages_free = self._pages.num_free
-
-
-def _moved(offsets: list[int], pages: np.ndarray, page_size: int) -> np.ndarray:
-    """Offsets in an adapter's own buffer as offsets in the arena."""
-    host = np.asarray(offsets, dtype=np.int64)
-    return pages[host // page_size] * page_size + host % page_size
-
-
-def _runs(pages: list[int]) -> list[tuple[int, int]]:
-    """Index ranges of `pages` whose page numbers follow each other."""
-    runs: list[tuple[int, int]] = []
-    for index, page in enumerate(pages):
-        if runs and pages[runs[-1][1] - 1] + 1 == page:
-            runs[-1] = (runs[-1][0], index + 1)
-        else:
-            runs.append((index, index + 1))
-    return runs
+    def __contains__(self, handle: object) -> bool:
+        return any(handle in each for each in self._collections)

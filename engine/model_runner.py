@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from loraplex.engine.arena import Arena
 from loraplex.engine.batch import lay_out, move
-from loraplex.engine.block_manager import BLOCK_SIZE
 from loraplex.engine.config import EngineConfig, InvalidConfigError
 from loraplex.engine.cuda_graphs import DecodeGraphs
 from loraplex.engine.lora import AdapterSource
@@ -16,6 +16,8 @@ from loraplex.engine.model_config import ModelConfig
 from loraplex.engine.models.decoder import Decoder
 from loraplex.engine.models.rope import rope_tables
 from loraplex.engine.models.weights import allocate, fill_random, load
+from loraplex.engine.page_pool import PagePool
+from loraplex.engine.pages import BLOCK_SIZE
 from loraplex.engine.sampler import Sampled, SampledTokens, Sampler
 from loraplex.engine.scheduler import Scheduled
 from loraplex.engine.sequence import Sequence
@@ -64,9 +66,9 @@ class ModelRunner:
     """A model on its device.
 
     Attributes:
+        arena: memory of KV and adapters.
         adapters: the adapters in device memory.
-        num_blocks: size of the KV cache in blocks.
-        max_model_len: longest sequence, limited by the model, the settings and the KV cache.
+        max_model_len: longest sequence, limited by the model, the settings and the arena.
     """
 
     def __init__(self, config: EngineConfig, model: ModelConfig, source: AdapterSource) -> None:
@@ -83,28 +85,14 @@ class ModelRunner:
         else:
             load(weights, model, config.model)
         plan = plan_memory(config, model, self.dtype, self.device)
-        self.num_blocks = plan.num_blocks
-        self.max_model_len = min(limit, plan.num_blocks * BLOCK_SIZE)
-        self._kv_cache = torch.empty(
-            (
-                plan.num_blocks,
-                model.num_layers,
-                2,
-                BLOCK_SIZE,
-                model.num_kv_heads,
-                model.head_dim,
-            ),
-            dtype=self.dtype,
-            device=self.device,
+        pages = PagePool(plan.num_pages, plan.blocks_per_page)
+        num_blocks = plan.num_pages * plan.blocks_per_page
+        self.max_model_len = min(limit, num_blocks * BLOCK_SIZE)
+        self.arena = Arena(pages, plan.page_size, dtype=self.dtype, device=self.device)
+        self._kv_cache = self.arena.memory.view(
+            num_blocks, model.num_layers, 2, BLOCK_SIZE, model.num_kv_heads, model.head_dim
         )
-        self.adapters = LoRAPool(
-            model.modules(),
-            source,
-            num_pages=plan.num_pages,
-            page_size=plan.page_size,
-            dtype=self.dtype,
-            device=self.device,
-        )
+        self.adapters = LoRAPool(model.modules(), source, self.arena)
         rope = rope_tables(config.model, model.head_dim, self.max_model_len, self.device)
         attend = choose_backend(_attention_shape(model, self.dtype), self.device).op
         self._decoder = Decoder(model, weights, rope, self.adapters.tables, attend)
@@ -132,6 +120,7 @@ class ModelRunner:
             tables: `BlockManager.tables`.
         """
         host = lay_out(scheduled, tables)
+        self.arena.overwrite()
         if self._graphs is not None and self._graphs.fits(host):
             logits = self._graphs.forward(host)
         else:
@@ -139,6 +128,7 @@ class ModelRunner:
             ranks = [self.adapters.max_rank(handle) for handle in handles if handle is not None]
             batch = move(host, max(ranks, default=0), self._last_ids)
             logits = self._decoder.forward(batch, self._kv_cache)
+        self.arena.launched()
         return Launched(len(host.spans), host.sampled, logits)
 
     @torch.inference_mode()

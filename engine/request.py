@@ -1,7 +1,7 @@
 """Owns what goes into the engine and what comes out: `Request`, `Output`, and the error of a request that cannot be
 served. Imports no torch, so that API workers can use it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -24,6 +24,23 @@ class InvalidRequestError(ValueError):
         self.code = code
 
 
+class Share(NamedTuple):
+    """Whose turn a request takes, and how much of the engine that party may have.
+
+    Attributes:
+        client: any number; all requests with the same one share what they get. It is not compared for order.
+        weight: a client with weight 2 gets twice the tokens of one with weight 1 while both wait; above 0. The
+            client's newest request decides.
+        client_limit, adapter_limit: most sequences of the client, and of the request's adapter, that may run at once
+            for this request to join them; at least 1, None for no limit.
+    """
+
+    client: int = 0
+    weight: float = 1.0
+    client_limit: int | None = None
+    adapter_limit: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One generation.
@@ -33,7 +50,8 @@ class Request:
         prompt_ids: at least one token id.
         adapter: handle of the adapter, None for the base model.
         cache_salt: opaque bytes; only requests with equal salt and adapter share prefix-cache blocks.
-        priority: lower is served earlier.
+        priority: lower is served earlier; only among the requests of one client.
+        share: whose turn it takes.
     """
 
     request_id: str
@@ -42,6 +60,33 @@ class Request:
     adapter: int | None = None
     cache_salt: bytes = b""
     priority: int = 0
+    share: Share = field(default_factory=Share)
+
+
+class Timings(NamedTuple):
+    """Where the time of one request went, from the call of `Engine.add` to its last output. The four times are
+    disjoint and add up to all of it.
+
+    Attributes:
+        queue: seconds it waited, also after a preemption, though its adapter was on the device (or it has none).
+        load: seconds it waited while its adapter was not on the device.
+        prefill: seconds it ran before its first token was read.
+        decode: seconds it ran after that.
+        preemptions: how often it was made to give its KV blocks back.
+        evicted_by: if it found its adapter gone from the device, the handle of the adapter whose arrival had pushed it
+            out, or `EVICTED_BY_KV`; None if the adapter was there or had never been.
+    """
+
+    queue: float
+    load: float
+    prefill: float
+    decode: float
+    preemptions: int
+    evicted_by: int | None
+
+
+# `Timings.evicted_by` when the KV blocks of sequences took the adapter's memory. No handle is negative.
+EVICTED_BY_KV = -1
 
 
 class TokenLogprob(NamedTuple):
@@ -63,6 +108,7 @@ class Output(NamedTuple):
         error: a sentence for the user when finish_reason is "error".
         prompt_tokens, cached_tokens: length of the prompt, and how much of it came from the prefix cache.
         output_tokens: tokens generated so far.
+        timings: set on the last output of a request.
     """
 
     request_id: str
@@ -74,3 +120,4 @@ class Output(NamedTuple):
     prompt_tokens: int
     cached_tokens: int
     output_tokens: int
+    timings: Timings | None = None

@@ -1,15 +1,19 @@
 """Owns the decision which sequences take part in the next step, and with how many tokens."""
 
+import time
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
+from loraplex.engine.admission import Admission, Round
 from loraplex.engine.block_manager import BLOCK_SIZE, BlockManager
-from loraplex.engine.lora_pool import LoRAPool, Residency
-from loraplex.engine.sequence import Sequence, SequenceQueue
+from loraplex.engine.lora_pool import LoRAPool
+from loraplex.engine.sequence import Sequence
 
-# A request that waits for adapter memory lets at most this many admissions pass before it holds the queue, so that
-# busy adapters cannot keep a cold one out for ever.
-MAX_PASSED_OVER = 64
+_OUT_OF_MEMORY = (
+    "The request has used up all of the server's memory for tokens and cannot go on; shorten the prompt or max_tokens, "
+    "or ask the server's operator for more."
+)
 
 
 class Scheduled(NamedTuple):
@@ -20,24 +24,25 @@ class Scheduled(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """One step: what runs, and which waiting sequences failed for good."""
+    """One step: what runs, and which sequences failed for good."""
 
     batch: list[Scheduled]
     failed: list[tuple[Sequence, str]]
 
 
 class Scheduler:
-    """Continuous batching: decoding sequences first, then unfinished prompts, then waiting requests in their order.
+    """Continuous batching: decoding sequences first, then unfinished prompts, then preempted and waiting requests.
 
-    A prompt longer than the step's token budget is computed in chunks beside the decodes. When KV blocks run out, the
-    sequence that came last gives its own back and is computed again later.
+    A prompt longer than the step's token budget is computed in chunks beside the decodes. Tokens that are pending count
+    as if they were known: a sequence is scheduled on while its newest token is still being computed, unless that token
+    is the last one it may have.
 
-    Tokens that are pending count as if they were known: a sequence is scheduled on while its newest token is still
-    being computed, unless that token is the last one it may have.
+    When KV blocks run out, the newest sequence of the client that has had most gives its own back. It comes back before
+    anything new and is computed again, at no charge.
 
     Attributes:
-        waiting, running: every sequence of the engine is in one of them.
-        waiting_adapters: adapters of waiting sequences and how many want each.
+        running: in the order of their admission.
+        waiting: everything else.
     """
 
     def __init__(
@@ -47,21 +52,27 @@ class Scheduler:
         *,
         max_num_seqs: int,
         max_num_batched_tokens: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._blocks = blocks
         self._adapters = adapters
         self._max_num_seqs = max_num_seqs
         self._max_num_batched_tokens = max_num_batched_tokens
-        self.waiting = SequenceQueue()
-        self.running = SequenceQueue()
-        self.waiting_adapters: Counter[int] = Counter()
+        self._clock = clock
+        self.running: dict[Sequence, None] = {}
         self.num_preemptions = 0
+        self._admission = Admission(blocks, adapters, self.running)
+        self.waiting = self._admission.waiting
+        self._lost: list[tuple[Sequence, str]] = []
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence; its adapter starts loading at once, unless many others are on their way."""
-        if sequence.request.adapter is not None:
-            self._adapters.prefetch(sequence.request.adapter)
-        self._enqueue(sequence)
+        self.waiting.add(sequence, sequence.stopwatch.mark)
+
+    def look_at_adapters(self) -> None:
+        """Take note of what has happened to adapters; call before every step, after `LoRAPool.poll`
+        and `keep_waiting`."""
+        self.waiting.look_at_adapters(self._clock())
 
     def schedule(self, *, may_preempt: bool) -> Schedule | None:
         """Choose the next step; on return every chosen sequence holds the blocks and the adapter it needs.
@@ -75,33 +86,34 @@ class Scheduler:
         batch = self._schedule_running(may_preempt)
         if batch is None:
             return None
-        if not self.waiting:
-            return Schedule(batch, [])
-        used = sum(item.num_tokens for item in batch)
-        admitted, failed = self._admit(
-            self._max_num_seqs - len(batch), self._max_num_batched_tokens - used
-        )
-        return Schedule(batch + admitted, failed)
+        failed, self._lost = self._lost, []
+        if self.waiting:
+            used = sum(item.num_tokens for item in batch)
+            round_ = Round(
+                self._clock(),
+                self._max_num_seqs - len(batch),
+                self._max_num_batched_tokens - used,
+                self._admission.patience(),
+            )
+            self._admission.admit(round_)
+            batch += [Scheduled(*item) for item in round_.admitted]
+            failed += round_.failed
+        return Schedule(batch, failed)
 
     def finish(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is, and free what it holds. A step under way may still use that: whatever
         takes it over is launched later."""
         if sequence.running:
             self._stop(sequence)
+            self._admission.ended(sequence)
         else:
-            self._dequeue(sequence)
+            self._admission.drop(sequence)
 
-    def _enqueue(self, sequence: Sequence) -> None:
-        self.waiting.add(sequence)
-        if sequence.request.adapter is not None:
-            self.waiting_adapters[sequence.request.adapter] += 1
-
-    def _dequeue(self, sequence: Sequence) -> None:
-        adapter = sequence.request.adapter
-        if self.waiting.remove(sequence) and adapter is not None:
-            self.waiting_adapters[adapter] -= 1
-            if not self.waiting_adapters[adapter]:
-                del self.waiting_adapters[adapter]
+    def users(self) -> Counter[int]:
+        """How often each adapter is held; for checks."""
+        holder = self._admission.holder
+        holders = [*self.running, *([] if holder is None else [holder])]
+        return Counter(s.request.adapter for s in holders if s.request.adapter is not None)
 
     def _schedule_running(self, may_preempt: bool) -> list[Scheduled] | None:
         decodes: list[Scheduled] = []
@@ -140,73 +152,34 @@ class Scheduler:
         return batch
 
     def _make_room(self, sequence: Sequence, num_tokens: int) -> bool:
+        """Preempt others until the sequence has its blocks; False if it lost its own instead."""
+        self._admission.let_go()
         while not self._blocks.grow(sequence, num_tokens):
-            victim = self.running.last()
-            self._preempt(victim)
+            if len(self.running) == 1 and not self._adapters.loading:
+                self._lost.append((sequence, _OUT_OF_MEMORY))
+                return False
+            victim = max(self.running, key=_dispensability)
+            assert not victim.pending
+            self._stop(victim)
+            victim.passed_over = 0
+            victim.stopwatch.preemptions += 1
+            self.num_preemptions += 1
+            self.waiting.take_back(victim, self._clock())
             if victim is sequence:
                 return False
         return True
 
-    def _preempt(self, sequence: Sequence) -> None:
-        assert not sequence.pending
-        self._stop(sequence)
-        self.num_preemptions += 1
-        self._enqueue(sequence)
-
-    def _admit(
-        self, places: int, budget: int
-    ) -> tuple[list[Scheduled], list[tuple[Sequence, str]]]:
-        admitted: list[Scheduled] = []
-        failed: list[tuple[Sequence, str]] = []
-        passed: list[Sequence] = []
-        loading: set[int | None] = set()  # asked about already: thousands may wait for one adapter
-        for sequence in list(self.waiting) if places > 0 and budget > 0 else ():
-            handle = sequence.request.adapter
-            if handle in loading:
-                continue
-            residency = Residency.READY if handle is None else self._adapters.acquire(handle)
-            if residency is Residency.LOADING:
-                loading.add(handle)
-            elif residency is Residency.FAILED and handle is not None:
-                self._dequeue(sequence)
-                failed.append((sequence, self._adapters.failure(handle)))
-            elif residency is Residency.FULL:
-                if sequence.passed_over >= MAX_PASSED_OVER:
-                    break
-                passed.append(sequence)
-            elif num_tokens := self._start(sequence, budget):
-                admitted.append(Scheduled(sequence, num_tokens))
-                budget -= num_tokens
-                for other in passed:
-                    other.passed_over += 1
-                if len(admitted) == places or budget <= 0:
-                    break
-            else:
-                break
-        return admitted, failed
-
-    def _start(self, sequence: Sequence, budget: int) -> int:
-        """Give a sequence that holds its adapter KV for its whole prompt, so that prompts do not preempt each other.
-        Returns how many tokens it computes first; 0 if there is no room, and then its adapter is let go."""
-        blocks, handle = self._blocks, sequence.request.adapter
-        blocks.match_prefix(sequence)
-        if not blocks.grow(sequence, len(sequence.tokens)):
-            blocks.release(sequence)
-            if handle is not None:
-                self._adapters.release(handle)
-            return 0
-        if sequence.cached_tokens is None:
-            sequence.cached_tokens = sequence.num_computed
-        sequence.slot = None if handle is None else self._adapters.slot(handle)
-        self._dequeue(sequence)
-        self.running.add(sequence)
-        sequence.running = True
-        return min(sequence.remaining, budget)
-
     def _stop(self, sequence: Sequence) -> None:
-        self.running.remove(sequence)
+        del self.running[sequence]
         sequence.running = False
         self._blocks.release(sequence)
         if sequence.request.adapter is not None:
             self._adapters.release(sequence.request.adapter)
         sequence.slot = None
+        self.waiting.changes += 1
+
+
+def _dispensability(sequence: Sequence) -> tuple[float, int]:
+    """Largest for the newest sequence of the client that has had most."""
+    assert sequence.account is not None
+    return sequence.account.client.counter, sequence.arrival

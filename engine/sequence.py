@@ -1,12 +1,12 @@
-"""Owns the state of one generation while it is inside the engine, and the queue such states wait and run in."""
+"""Owns the state of one generation while it is inside the engine."""
 
-import bisect
 import random
-from collections.abc import Iterator
 from dataclasses import InitVar, dataclass, field
 
+from loraplex.engine.accounts import AdapterAccount
 from loraplex.engine.detokenizer import Detokenizer
 from loraplex.engine.request import Request
+from loraplex.engine.stopwatch import Stopwatch
 
 
 @dataclass(slots=True, eq=False)
@@ -18,7 +18,6 @@ class Sequence:
 
     Attributes:
         arrival: running number; earlier requests have smaller ones, and a preempted sequence keeps its own.
-        order: sort key; smaller is served earlier.
         tokens: prompt followed by what was generated and is known on the host.
         pending: see above; 0 to 2.
         sampled_row: row of the newest pending token among the tokens its step samples.
@@ -33,7 +32,11 @@ class Sequence:
         slot: adapter slot while the sequence runs; None for the base model.
         seed: 64-bit seed of the sampler; the request's own or drawn at random.
         counted: whether its prompt is in the engine's totals; a preempted sequence must not be counted twice.
-        passed_over: steps in which later requests were admitted while this one waited for adapter memory.
+        passed_over: how many later requests were admitted while memory alone kept this one out.
+        held: whether its turn has come and memory keeps it out.
+        holds_adapter: whether it holds its adapter though it still waits for KV blocks.
+        account: where its tokens are charged.
+        stopwatch: where its time goes.
     """
 
     request: Request
@@ -41,7 +44,6 @@ class Sequence:
     detokenizer: Detokenizer | None
     eos_token_ids: InitVar[tuple[int, ...]] = ()
     max_model_len: InitVar[int] = 2**31
-    order: tuple[int, int] = field(init=False)
     tokens: list[int] = field(init=False)
     num_prompt: int = field(init=False)
     min_len: int = field(init=False)
@@ -58,11 +60,14 @@ class Sequence:
     running: bool = False
     slot: int | None = None
     passed_over: int = 0
+    held: bool = False
+    holds_adapter: bool = False
     counted: bool = False
+    account: AdapterAccount | None = None
+    stopwatch: Stopwatch = field(default_factory=lambda: Stopwatch(0.0))
 
     def __post_init__(self, eos_token_ids: tuple[int, ...], max_model_len: int) -> None:
         request, params = self.request, self.request.params
-        self.order = (request.priority, self.arrival)
         self.tokens = list(request.prompt_ids)
         self.num_prompt = len(self.tokens)
         self.min_len = self.num_prompt + params.min_tokens
@@ -75,6 +80,11 @@ class Sequence:
         self.seed = random.getrandbits(64) if params.seed is None else params.seed % 2**64
 
     @property
+    def admitted(self) -> bool:
+        """Whether it runs or has been preempted."""
+        return self.cached_tokens is not None
+
+    @property
     def num_output(self) -> int:
         return len(self.tokens) - self.num_prompt
 
@@ -82,35 +92,3 @@ class Sequence:
     def remaining(self) -> int:
         """Tokens whose KV no launched step computes; 1 while decoding."""
         return len(self.tokens) + self.pending - self.num_computed
-
-
-class SequenceQueue:
-    """Sequences by `order`. Finding one is a binary search, as thousands may wait."""
-
-    def __init__(self) -> None:
-        self._sequences: list[Sequence] = []
-
-    def __len__(self) -> int:
-        return len(self._sequences)
-
-    def __iter__(self) -> Iterator[Sequence]:
-        return iter(self._sequences)
-
-    def last(self) -> Sequence:
-        """The one that is served last."""
-        return self._sequences[-1]
-
-    def add(self, sequence: Sequence) -> None:
-        bisect.insort(self._sequences, sequence, key=_order)
-
-    def remove(self, sequence: Sequence) -> bool:
-        """Take a sequence out; False if it is not here."""
-        at = bisect.bisect_left(self._sequences, sequence.order, key=_order)
-        if at == len(self._sequences) or self._sequences[at] is not sequence:
-            return False
-        del self._sequences[at]
-        return True
-
-
-def _order(sequence: Sequence) -> tuple[int, int]:
-    return sequence.order

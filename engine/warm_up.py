@@ -1,4 +1,5 @@
-"""Owns running every kernel once before the engine takes requests, so that none of them waits for a compiler.
+"""Owns compiling and running every kernel once before the engine takes requests, so that none of them waits for a
+compiler.
 
 Nothing is left behind: no keys or values are written, no adapter is read, and what is computed is dropped. Keys come
 from a block that nobody has filled, so the numbers mean nothing.
@@ -13,6 +14,7 @@ from loraplex.engine.batch import Batch, HostBatch, move
 from loraplex.engine.block_manager import BLOCK_SIZE
 from loraplex.engine.models.decoder import Decoder
 from loraplex.engine.sampler import Sampler
+from loraplex.kernels.compile_ahead import compile_ahead
 from loraplex.kernels.lora.tables import LoRASegments
 
 # Tokens of the steps. Kernels differ between 16, 32, 64, 128 and 512 tokens and above (kernels/linear/tuning.py,
@@ -35,7 +37,8 @@ def warm_up(
     max_model_len: int,
     step_tokens: tuple[int, ...] = STEP_TOKENS,
 ) -> None:
-    """Run steps with and without LoRA, and the sampler; returns when the device has done them.
+    """Run steps with and without LoRA, and the sampler; returns when the device has done them. One layer of each kind
+    meets all kernels, so no more are run.
 
     Args:
         decoder, sampler: what to run.
@@ -44,11 +47,18 @@ def warm_up(
         max_model_len: most tokens of a sequence.
         step_tokens: sizes of the steps, as far as `max_tokens` allows.
     """
-    sampler.warm_up(kv_cache.dtype)
-    for tokens in sorted({min(tokens, max_tokens) for tokens in step_tokens}):
-        batch = _batch(_query_lens(tokens, max_model_len), kv_cache.device)
-        decoder.forward(batch, kv_cache)
-        decoder.forward(_with_lora(batch), kv_cache)
+    layers = decoder.one_of_each_layer()
+
+    def launch_all() -> None:
+        sampler.warm_up(kv_cache.dtype)
+        for tokens in sorted({min(tokens, max_tokens) for tokens in step_tokens}):
+            batch = _batch(_query_lens(tokens, max_model_len), kv_cache.device)
+            layers.forward(batch, kv_cache)
+            layers.forward(_with_lora(batch), kv_cache)
+
+    if kv_cache.is_cuda:
+        compile_ahead(launch_all, kv_cache.device)
+    launch_all()
     if kv_cache.is_cuda:
         torch.cuda.synchronize(kv_cache.device)
 
@@ -81,7 +91,9 @@ def _batch(query_lens: list[int], device: torch.device) -> Batch:
         sampled_rows=ends - 1,
         sampled_spans=(),
     )
-    return move(host, 0, torch.zeros(1, dtype=torch.int64, device=device))
+    batch = move(host, 0, torch.zeros(1, dtype=torch.int64, device=device))
+    # While kernels are only compiled, the ids that one of them should have filled in are anything.
+    return replace(batch, input_ids=torch.zeros_like(batch.input_ids))
 
 
 def _with_lora(batch: Batch) -> Batch:

@@ -3,7 +3,7 @@
 import torch
 
 from loraplex.kernels import dispatch
-from loraplex.kernels.language import power_of_two, tl, triton
+from loraplex.kernels.language import power_of_two, start_early, tl, triton
 from loraplex.kernels.lora.apply import LoRADelta
 from loraplex.kernels.lora.one_token import expand_token, rank_rows
 from loraplex.kernels.lora.tables import ROW_ALIGNMENT
@@ -88,10 +88,7 @@ def silu_mul_triton(x: torch.Tensor, delta: LoRADelta | None = None) -> torch.Te
 
 @triton.jit
 def _silu_mul_kernel(x_ptr, out_ptr, size, x_stride, BLOCK: tl.constexpr, EARLY: tl.constexpr):
-    if EARLY:
-        # The next kernel may be set up now, and here the one before has ended.
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
+    start_early(EARLY)
     token = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < size
@@ -124,10 +121,7 @@ def _decode_silu_mul_kernel(
     ALIGNMENT: tl.constexpr,
     EARLY: tl.constexpr,
 ):
-    if EARLY:
-        # The next kernel may be set up now, and here the one before has ended.
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
+    start_early(EARLY)
     token = tl.program_id(0)
     adapter = tl.load(token_slots_ptr + token)
     at = token.to(tl.int64)

@@ -1,12 +1,12 @@
 """Owns the one import of Triton, so that every module of this package can also be imported where Triton is absent, and
-the two things launchers decide about the language."""
+what kernels and launchers share about the language."""
 
 import os
 from types import SimpleNamespace
 
 import torch
 
-__all__ = ["dot_dtype", "power_of_two", "tl", "triton"]
+__all__ = ["dot_dtype", "power_of_two", "start_early", "tl", "triton"]
 
 try:
     import triton
@@ -18,6 +18,15 @@ except ImportError:  # a CPU-only machine: kernels are defined but never launche
 
     triton = SimpleNamespace(jit=_leave_as_is)
     tl = SimpleNamespace(constexpr=object)
+
+
+@triton.jit
+def start_early(EARLY: tl.constexpr):
+    """How a kernel begins for which `dispatch.early_launch` holds: the next one may be set up from here on, and past
+    this line the one before has ended."""
+    if EARLY:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
 
 
 def power_of_two(size: int) -> int:

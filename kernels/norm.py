@@ -3,7 +3,7 @@
 import torch
 
 from loraplex.kernels import dispatch
-from loraplex.kernels.language import power_of_two, tl, triton
+from loraplex.kernels.language import power_of_two, start_early, tl, triton
 
 # Narrow rows (the heads of a q/k norm) share a program until it holds this many elements. Untuned.
 _ELEMENTS_PER_PROGRAM = 2048
@@ -135,10 +135,7 @@ def _rms_norm_kernel(
     BLOCK: tl.constexpr,
     EARLY: tl.constexpr,
 ):
-    if EARLY:
-        # The next kernel may be set up now, and here the one before has ended.
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
+    start_early(EARLY)
     row = (tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)).to(tl.int64)
     column = tl.arange(0, BLOCK)
     inside = (row < rows)[:, None] & (column < size)[None, :]
@@ -151,7 +148,13 @@ def _rms_norm_kernel(
         tl.store(at, x, mask=inside)
     wide = x.to(tl.float32)
     scale = tl.rsqrt(tl.sum(wide * wide, axis=1) / size + eps)
-    normed = (wide * scale[:, None]).to(x.dtype)
     weight = tl.load(weight_ptr + column, mask=column < size, other=0.0)
-    result = normed.to(tl.float32) * weight.to(tl.float32)[None, :]
-    tl.store(out_ptr + row[:, None] * size + column[None, :], result.to(x.dtype), mask=inside)
+    result = scaled(x, scale[:, None], weight[None, :])
+    tl.store(out_ptr + row[:, None] * size + column[None, :], result, mask=inside)
+
+
+@triton.jit
+def scaled(x, scale, weight):
+    """x × scale × weight, rounded to x's dtype after each product."""
+    normed = (x.to(tl.float32) * scale).to(x.dtype)
+    return (normed.to(tl.float32) * weight.to(tl.float32)).to(x.dtype)

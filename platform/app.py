@@ -4,7 +4,7 @@ handlers by name."""
 import asyncio
 import random
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import structlog
 from litestar import Litestar, MediaType, Router
@@ -21,6 +21,7 @@ from loraplex.platform.auth.service import Authenticator, KeyService
 from loraplex.platform.catalog.bases import BaseModels
 from loraplex.platform.catalog.controller import AdapterController
 from loraplex.platform.catalog.intake import Intake
+from loraplex.platform.catalog.removal import Removals
 from loraplex.platform.catalog.service import CatalogService
 from loraplex.platform.catalog.upload_controller import UploadController
 from loraplex.platform.catalog.uploads import Uploads
@@ -29,12 +30,21 @@ from loraplex.platform.db.database import open_database
 from loraplex.platform.engine_directory import EngineDirectory
 from loraplex.platform.error_responses import error_response
 from loraplex.platform.health import health, metrics, ready
-from loraplex.platform.inference.controller import inference_routes
+from loraplex.platform.inference.controller import InferenceController
 from loraplex.platform.landing import landing
-from loraplex.platform.observability import Metrics, RequestLog, send_request_id
+from loraplex.platform.ledger.controller import LedgerController
+from loraplex.platform.ledger.recorder import Recorder
+from loraplex.platform.ledger.service import Ledger
+from loraplex.platform.metrics import Metrics
+from loraplex.platform.observability import RequestLog, send_request_id
+from loraplex.platform.residency.controller import engine_state
+from loraplex.platform.residency.names import Names
+from loraplex.platform.residency.overview import Overview
+from loraplex.platform.residency.pins import Pins
 from loraplex.platform.settings import Settings
 from loraplex.platform.tenants.controller import KeyController, TenantController
 from loraplex.platform.tenants.service import TenantService
+from loraplex.platform.tenants.shares import Shares
 
 BODY_LIMIT = 4 * 1024**2  # of routes that set no other
 SWEEP_SECONDS = 600.0
@@ -53,27 +63,39 @@ def create_app(settings: Settings, engines: EngineDirectory) -> Litestar:
     authenticator = Authenticator(database)
     intake = Intake(database, bases, weights)
     counters = Metrics(engines.metrics)
+    shares = Shares(database)
+    pins = Pins(database, bases, engines)
+    names = Names(database)
+    recorder = Recorder(database, counters.observe_answer)
     services: dict[str, object] = {
         "settings": settings,
         "engines": engines,
         "database": database,
         "metrics": counters,
-        "tenants": TenantService(database),
+        "tenants": TenantService(database, shares),
+        "shares": shares,
         "keys": KeyService(database, authenticator),
-        "catalog": CatalogService(database, bases, weights, engines),
+        "catalog": CatalogService(database, bases, pins),
+        "removals": Removals(database, weights, engines),
         "intake": intake,
         "uploads": Uploads(database, intake, weights),
+        "recorder": recorder,
+        "ledger": Ledger(database, names),
+        "names": names,
+        "overview": Overview(engines, names),
     }
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None]:
-        sweeper = asyncio.create_task(_sweep(weights))
+        recording = asyncio.create_task(recorder.run())
+        chores = [asyncio.create_task(_sweep(weights)), asyncio.create_task(pins.run())]
         try:
             yield
         finally:
-            sweeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await sweeper
+            for chore in chores:
+                chore.cancel()
+            await asyncio.gather(*chores, return_exceptions=True)
+            await recorder.close(recording)
             await database.close()
 
     return Litestar(
@@ -86,7 +108,9 @@ def create_app(settings: Settings, engines: EngineDirectory) -> Litestar:
             KeyController,
             AdapterController,
             UploadController,
-            *inference_routes,
+            InferenceController,
+            LedgerController,
+            engine_state,
         ],
         dependencies={
             "principal": Provide(provide_principal, sync_to_thread=False),

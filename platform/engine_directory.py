@@ -4,6 +4,9 @@
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
+from loraplex.platform.engines.messages import AdapterFile, Description, Purged
+from loraplex.platform.engines.status import EngineStatus
+
 
 @runtime_checkable  # Litestar checks what it injects
 class EngineDirectory(Protocol):
@@ -17,6 +20,19 @@ class EngineDirectory(Protocol):
         """Counters and gauges of each running engine."""
         ...
 
-    async def purge(self, base: str, identity: str) -> None:
-        """Remove an adapter from every tier of the engines of a base model."""
+    def stats(self) -> Mapping[str, EngineStatus]:
+        """What each engine last said about itself."""
+        ...
+
+    async def describe(self) -> Mapping[str, Description]:
+        """Every adapter each engine knows of; an engine that is not running is not there."""
+        ...
+
+    def pin(self, base: str, adapters: list[AdapterFile]) -> None:
+        """Keep these adapters, and no others, on the device of the engines of a base model."""
+        ...
+
+    async def purge(self, base: str, identity: str) -> Purged | None:
+        """Remove an adapter from every tier of the engines of a base model; None if no engine answered in time, which
+        is then told when it is back."""
         ...

@@ -9,7 +9,8 @@ from loraplex.platform.auth.guards import requires_operator
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.migrate import is_current
 from loraplex.platform.engine_directory import EngineDirectory
-from loraplex.platform.observability import Metrics
+from loraplex.platform.metrics import Metrics
+from loraplex.platform.residency.names import Names
 
 
 class Health(Struct):
@@ -49,6 +50,12 @@ async def ready(
     guards=[requires_operator],
     media_type="text/plain; version=0.0.4",
 )
-async def metrics(metrics: NamedDependency[Metrics]) -> bytes:
+async def metrics(
+    metrics: NamedDependency[Metrics],
+    engines: NamedDependency[EngineDirectory],
+    names: NamedDependency[Names],
+) -> bytes:
     """Counters of all API workers and engines, in Prometheus' text format."""
-    return metrics.render()
+    described = await engines.describe()
+    named = [s.identity for d in described.values() for s in d.adapters if s.series is not None]
+    return metrics.render(described, await names.of(named))

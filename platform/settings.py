@@ -45,6 +45,8 @@ class Settings:
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 8192
     gpu_memory_utilization: float = 0.9
+    arena_size: int | None = None
+    no_prefix_cache: bool = False
     host_cache_size: int = 4 * GIB
     disk_cache_size: int = 32 * GIB
     load_format: LoadFormat = "auto"

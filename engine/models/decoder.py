@@ -1,6 +1,8 @@
 """Owns the forward pass: one decoder for all families of the Llama kind, with LoRA at every linear, the embedding and
 the head."""
 
+from dataclasses import replace
+
 import torch
 from torch.nn import functional
 
@@ -47,6 +49,17 @@ class Decoder:
         # LoRA shrinks run here, beside the base GEMMs.
         on_gpu = weights.embed.is_cuda
         self._side = torch.cuda.Stream(weights.embed.device) if on_gpu else None
+
+    def one_of_each_layer(self) -> "Decoder":
+        """The same model cut to one layer per kind of attention: it runs every kernel that the whole model does."""
+        windows = tuple(dict.fromkeys(self._config.sliding_windows))
+        config = replace(self._config, num_layers=len(windows), sliding_windows=windows)
+        weights = replace(self._weights, layers=self._weights.layers[: len(windows)])
+        return Decoder(config, weights, self._rope, self._tables, self._attend)
+
+    def empty_logits(self, rows: int) -> torch.Tensor:
+        """[rows, vocabulary] for what `forward` returns; values are anything."""
+        return self._weights.lm_head.new_empty((rows, self._config.vocab_size))
 
     def forward(self, batch: Batch, kv_cache: torch.Tensor) -> torch.Tensor:
         """Run one step.

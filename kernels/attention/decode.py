@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 
 from loraplex.kernels import dispatch
-from loraplex.kernels.attention.keys import attend_keys, finite
+from loraplex.kernels.attention.keys import attend_single_query, finite, write_heads
 from loraplex.kernels.attention.meta import AttentionMeta
 from loraplex.kernels.attention.plan import FIELDS, DecodeSplit, decode_plan, decode_split
-from loraplex.kernels.language import dot_dtype, power_of_two, tl, triton
+from loraplex.kernels.language import dot_dtype, power_of_two, start_early, tl, triton
 
 
 class DecodeLaunch(NamedTuple):
@@ -24,12 +24,12 @@ class DecodeLaunch(NamedTuple):
     stages: int
 
 
-def decode_launch(dtype: torch.dtype, head_dim: int, sequences: int) -> DecodeLaunch:
-    """Launch constants for a batch of so many sequences.
+def decode_launch(dtype: torch.dtype, head_dim: int) -> DecodeLaunch:
+    """Launch constants.
 
     Microseconds per layer, 8 KV heads of 128, groups of 4, bfloat16, on one H200; floor is the bytes at 4.3 TB/s.
-    Before stands for one program per sequence and KV head without a split. Five stages are two buffers of keys, since
-    the loop loads a block's number first; three are one.
+    Before stands for one program per sequence and KV head without a split, as in unsplit.py, which larger batches take.
+    Five stages are two buffers of keys, since the loop loads a block's number first; three are one.
 
     | sequences × tokens | 1 × 345 | 1 × 8192 | 32 × 345 | 32 × 2048 | 128 × 345 | 256 × 345 | 512 × 256 |
     | floor              | 0.3     | 7.8      | 10.5     | 62        | 42        | 84        | 125       |
@@ -41,9 +41,7 @@ def decode_launch(dtype: torch.dtype, head_dim: int, sequences: int) -> DecodeLa
     """
     if dtype is torch.float32 or head_dim > 128:
         return DecodeLaunch(32, 4, 2)
-    if sequences <= 48:
-        return DecodeLaunch(64, 4, 5)
-    return DecodeLaunch(64, 2, 3)
+    return DecodeLaunch(64, 4, 5)
 
 
 def decode_attention(
@@ -64,7 +62,7 @@ def decode_attention(
     block_size, kv_heads = k_cache.shape[1:3]
     group = query_heads // kv_heads
     sequences = len(meta.query_lens)
-    launch = launch or decode_launch(q.dtype, head_dim, sequences)
+    launch = launch or decode_launch(q.dtype, head_dim)
     split = split or decode_split(sequences, kv_heads)
     plan = decode_plan(meta, split, kv_heads, block_size, window, launch.keys)
     group_rows = power_of_two(group)
@@ -149,14 +147,7 @@ def _decode_kernel(
     DOT: tl.constexpr,
     EARLY: tl.constexpr,
 ):
-    if EARLY:
-        # The next kernel may be set up now, and here the one before has ended.
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
-    row = tl.arange(0, ROWS)
-    column = tl.arange(0, HEAD_DIM)
-    in_head = column < HEAD
-    live = row < GROUP
+    start_early(EARLY)
     work = tl.program_id(0)
     if work >= tl.load(count_ptr) * kv_heads:
         return
@@ -164,25 +155,12 @@ def _decode_kernel(
         items_ptr, work // kv_heads, FIELDS
     )
     kv_head = work % kv_heads
-    head = kv_head * GROUP + row
-    q = tl.load(
-        q_ptr + token * q_token_stride + (head * q_head_stride)[:, None] + column[None, :],
-        mask=live[:, None] & in_head[None, :],
-        other=0.0,
-    ).to(DOT)
-    highest = tl.full([ROWS], float("-inf"), dtype=tl.float32)
-    total = tl.zeros([ROWS], dtype=tl.float32)
-    acc = tl.zeros([ROWS, HEAD_DIM], dtype=tl.float32)
-    acc, highest, total = attend_keys(
-        acc,
-        highest,
-        total,
-        q,
-        row,
+    acc, highest, total = attend_single_query(
+        q_ptr + token * q_token_stride + kv_head * GROUP * q_head_stride,
+        q_head_stride,
         first_key,
         last_key,
         seen_from,
-        last_key,
         block_tables_ptr + sequence.to(tl.int64) * block_tables_stride,
         k_cache_ptr + kv_head * cache_head_stride,
         v_cache_ptr + kv_head * cache_head_stride,
@@ -190,26 +168,22 @@ def _decode_kernel(
         cache_offset_stride,
         scale,
         soft_cap,
-        0,
-        MASKED=True,
-        CAUSAL=False,
-        HAS_WINDOW=False,
-        HAS_SOFT_CAP=HAS_SOFT_CAP,
-        BLOCK=BLOCK,
-        KEYS=KEYS,
-        HEAD=HEAD,
-        HEAD_DIM=HEAD_DIM,
-        DOT=DOT,
+        GROUP,
+        ROWS,
+        HAS_SOFT_CAP,
+        BLOCK,
+        KEYS,
+        HEAD,
+        HEAD_DIM,
+        DOT,
     )
     out_at = out_ptr + token * out_token_stride + kv_head * GROUP * out_head_stride
     if parts == 1:
-        result = acc / tl.where(total == 0.0, 1.0, total)[:, None]
-        tl.store(
-            out_at + row[:, None] * out_head_stride + column[None, :],
-            result.to(out_ptr.dtype.element_ty),
-            mask=live[:, None] & in_head[None, :],
-        )
+        write_heads(out_at, out_head_stride, acc, total, GROUP, HEAD)
     else:
+        row = tl.arange(0, ROWS)
+        column = tl.arange(0, HEAD_DIM)
+        live = row < GROUP
         state_at = states_ptr + work * 2 * GROUP_ROWS + row
         tl.store(state_at, highest, mask=live)
         tl.store(state_at + GROUP_ROWS, total, mask=live)
@@ -295,9 +269,4 @@ def _sum_parts(
         total = total * shrink + tl.sum(sums * weight, axis=0)
         acc = acc * shrink[:, None] + tl.sum(values * weight[:, :, None], axis=0)
         highest = higher
-    result = acc / tl.where(total == 0.0, 1.0, total)[:, None]
-    tl.store(
-        out_at + row[:, None] * out_head_stride + column[None, :],
-        result.to(out_at.dtype.element_ty),
-        mask=(row < GROUP)[:, None] & (column < HEAD)[None, :],
-    )
+    write_heads(out_at, out_head_stride, acc, total, GROUP, HEAD)

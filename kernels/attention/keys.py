@@ -103,3 +103,83 @@ def attend_keys(
         acc = tl.dot(weights.to(v.dtype).to(DOT), v.to(DOT), acc, input_precision="ieee")
         highest = higher
     return acc, highest, total
+
+
+@triton.jit
+def attend_single_query(
+    q_at,
+    q_head_stride,
+    first_key,
+    last_key,
+    seen_from,
+    table,
+    k_at,
+    v_at,
+    block_stride,
+    offset_stride,
+    scale,
+    soft_cap,
+    GROUP: tl.constexpr,
+    ROWS: tl.constexpr,
+    HAS_SOFT_CAP: tl.constexpr,
+    BLOCK: tl.constexpr,
+    KEYS: tl.constexpr,
+    HEAD: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    DOT: tl.constexpr,
+):
+    """Attend keys first_key to last_key, of which seen_from is the first that counts, with the query of one token in
+    the GROUP heads from q_at on; the other ROWS mean nothing.
+
+    Returns:
+        As `attend_keys`: weighted sum of values [ROWS, HEAD_DIM], highest score and sum of weights [ROWS].
+    """
+    row = tl.arange(0, ROWS)
+    column = tl.arange(0, HEAD_DIM)
+    q = tl.load(
+        q_at + (row * q_head_stride)[:, None] + column[None, :],
+        mask=(row < GROUP)[:, None] & (column < HEAD)[None, :],
+        other=0.0,
+    ).to(DOT)
+    return attend_keys(
+        tl.zeros([ROWS, HEAD_DIM], dtype=tl.float32),
+        tl.full([ROWS], float("-inf"), dtype=tl.float32),
+        tl.zeros([ROWS], dtype=tl.float32),
+        q,
+        row,
+        first_key,
+        last_key,
+        seen_from,
+        last_key,
+        table,
+        k_at,
+        v_at,
+        block_stride,
+        offset_stride,
+        scale,
+        soft_cap,
+        0,
+        MASKED=True,
+        CAUSAL=False,
+        HAS_WINDOW=False,
+        HAS_SOFT_CAP=HAS_SOFT_CAP,
+        BLOCK=BLOCK,
+        KEYS=KEYS,
+        HEAD=HEAD,
+        HEAD_DIM=HEAD_DIM,
+        DOT=DOT,
+    )
+
+
+@triton.jit
+def write_heads(out_at, out_head_stride, acc, total, GROUP: tl.constexpr, HEAD: tl.constexpr):
+    """Write acc / total, the first GROUP rows of it, to as many heads of a token from out_at on. A sequence without
+    keys gets zeros: they keep NaN out of the layers that follow."""
+    row = tl.arange(0, acc.shape[0])
+    column = tl.arange(0, acc.shape[1])
+    result = acc / tl.where(total == 0.0, 1.0, total)[:, None]
+    tl.store(
+        out_at + row[:, None] * out_head_stride + column[None, :],
+        result.to(out_at.dtype.element_ty),
+        mask=(row < GROUP)[:, None] & (column < HEAD)[None, :],
+    )

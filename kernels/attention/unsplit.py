@@ -6,9 +6,9 @@ With this many sequences the programs fill the GPU by themselves, and nothing ha
 import torch
 
 from loraplex.kernels import dispatch
-from loraplex.kernels.attention.keys import attend_keys
+from loraplex.kernels.attention.keys import attend_single_query, write_heads
 from loraplex.kernels.attention.meta import AttentionMeta
-from loraplex.kernels.language import dot_dtype, power_of_two, tl, triton
+from loraplex.kernels.language import dot_dtype, power_of_two, start_early, tl, triton
 
 # Keys per iteration. The same for all batches: it decides the order of summation, and neighbours must not. One H200,
 # 128 sequences of 345 tokens: 53 us per layer, of 512 tokens 69, with split kernels 54 and 71.
@@ -98,10 +98,7 @@ def _unsplit_kernel(
     DOT: tl.constexpr,
     EARLY: tl.constexpr,
 ):
-    if EARLY:
-        # The next kernel may be set up now, and here the one before has ended.
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
+    start_early(EARLY)
     kv_head = tl.program_id(0)
     sequence = tl.program_id(1)
     first_token = tl.load(query_starts_ptr + sequence)
@@ -112,26 +109,12 @@ def _unsplit_kernel(
     seen_from = kv_len * 0
     if HAS_WINDOW:
         seen_from = tl.maximum(kv_len - window, 0)
-    row = tl.arange(0, ROWS)
-    live = row < GROUP
-    head = kv_head * GROUP + row
-    column = tl.arange(0, HEAD_DIM)
-    in_head = column < HEAD
-    q = tl.load(
-        q_ptr + token * q_token_stride + (head * q_head_stride)[:, None] + column[None, :],
-        mask=live[:, None] & in_head[None, :],
-        other=0.0,
-    ).to(DOT)
-    acc, _, total = attend_keys(
-        tl.zeros([ROWS, HEAD_DIM], dtype=tl.float32),
-        tl.full([ROWS], float("-inf"), dtype=tl.float32),
-        tl.zeros([ROWS], dtype=tl.float32),
-        q,
-        row,
+    acc, _, total = attend_single_query(
+        q_ptr + token * q_token_stride + kv_head * GROUP * q_head_stride,
+        q_head_stride,
         seen_from // KEYS * KEYS,
         kv_len,
         seen_from,
-        kv_len,
         block_tables_ptr + sequence.to(tl.int64) * block_tables_stride,
         k_cache_ptr + kv_head * cache_head_stride,
         v_cache_ptr + kv_head * cache_head_stride,
@@ -139,22 +122,14 @@ def _unsplit_kernel(
         cache_offset_stride,
         scale,
         soft_cap,
-        0,
-        MASKED=True,
-        CAUSAL=False,
-        HAS_WINDOW=False,
-        HAS_SOFT_CAP=HAS_SOFT_CAP,
-        BLOCK=BLOCK,
-        KEYS=KEYS,
-        HEAD=HEAD,
-        HEAD_DIM=HEAD_DIM,
-        DOT=DOT,
+        GROUP,
+        ROWS,
+        HAS_SOFT_CAP,
+        BLOCK,
+        KEYS,
+        HEAD,
+        HEAD_DIM,
+        DOT,
     )
-    # A padding sequence has no keys; zeros keep NaN out of the layers that follow.
-    result = acc / tl.where(total == 0.0, 1.0, total)[:, None]
-    out_at = out_ptr + token * out_token_stride + (head * out_head_stride)[:, None]
-    tl.store(
-        out_at + column[None, :],
-        result.to(out_ptr.dtype.element_ty),
-        mask=live[:, None] & in_head[None, :],
-    )
+    out_at = out_ptr + token * out_token_stride + kv_head * GROUP * out_head_stride
+    write_heads(out_at, out_head_stride, acc, total, GROUP, HEAD)

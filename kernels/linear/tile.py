@@ -7,7 +7,7 @@ instruction. There is no split of the sum: blocks of 32 rows already give each m
 
 import torch
 
-from loraplex.kernels.language import dot_dtype, power_of_two, tl, triton
+from loraplex.kernels.language import dot_dtype, power_of_two, start_early, tl, triton
 from loraplex.kernels.linear.tuning import Launch
 
 
@@ -71,10 +71,7 @@ def _linear_kernel(
     DOT: tl.constexpr,
 ):
     row = tl.program_id(0) * BLOCK_OUT
-    if EARLY:
-        # The next kernel may be set up now, and here the one before has ended.
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
+    start_early(EARLY)
     acc = tl.zeros([BLOCK_OUT, BLOCK_TOKENS], dtype=tl.float32)
     for column in range(0, in_features, BLOCK_IN):
         w = w_desc.load([row, column])

@@ -3,18 +3,16 @@
 import torch
 
 from loraplex.kernels import dispatch
-from loraplex.kernels.language import power_of_two, tl, triton
+from loraplex.kernels.language import power_of_two, start_early, tl, triton
 from loraplex.kernels.lora.one_token import expand_token, rank_rows
 from loraplex.kernels.lora.prefill_expand import prefill_expand
+from loraplex.kernels.lora.slices import MAX_SLICES, slice_of
 from loraplex.kernels.lora.tables import ROW_ALIGNMENT, LoRASegments, LoRATables
 from loraplex.kernels.lora.tuning import (
     DECODE_RANK,
     MOST_DECODE_TOKENS,
     decode_constants,
 )
-
-# Widths are kernel arguments, not a tensor, so that no launch needs a copy to the device.
-MAX_SLICES = 3
 
 
 def lora_expand(
@@ -106,21 +104,6 @@ def lora_expand_triton(
     prefill_expand(y, s, tables, segments, first_module, widths)
 
 
-@triton.jit
-def _slice_of(block, width_0, width_1, width_2, BLOCK_OUT: tl.constexpr):
-    """Slices have unequal widths, so their blocks are numbered through instead of taking the widest for all: the slice
-    of a block, its width, where it begins in y, and the block's number within it."""
-    blocks_0 = tl.cdiv(width_0, BLOCK_OUT)
-    blocks_1 = tl.cdiv(width_1, BLOCK_OUT)
-    past_0 = block >= blocks_0
-    past_1 = block >= blocks_0 + blocks_1
-    part = past_0.to(tl.int32) + past_1.to(tl.int32)
-    width = tl.where(past_1, width_2, tl.where(past_0, width_1, width_0))
-    offset = tl.where(past_0, width_0, 0) + tl.where(past_1, width_1, 0)
-    block -= tl.where(past_0, blocks_0, 0) + tl.where(past_1, blocks_1, 0)
-    return part, width, offset, block
-
-
 @triton.jit(do_not_specialize=["first_module", "s_split_stride", "s_slice_stride"])
 def _decode_expand_kernel(
     y_ptr,
@@ -145,11 +128,8 @@ def _decode_expand_kernel(
     ALIGNMENT: tl.constexpr,
     EARLY: tl.constexpr,
 ):
-    if EARLY:
-        # The next kernel may be set up now, and here the one before has ended.
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
-    part, width, offset, block = _slice_of(tl.program_id(1), width_0, width_1, width_2, BLOCK_OUT)
+    start_early(EARLY)
+    part, width, offset, block = slice_of(tl.program_id(1), width_0, width_1, width_2, BLOCK_OUT)
     column = block * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     inside = column < width
     token = tl.program_id(0)

@@ -11,6 +11,7 @@ from loraplex.kernels.lora.runs import (
     rank_row_block,
     tile_slots,
 )
+from loraplex.kernels.lora.slices import slice_of
 from loraplex.kernels.lora.tables import ROW_ALIGNMENT, LoRASegments, LoRATables
 from loraplex.kernels.lora.tuning import PREFILL_EXPAND
 
@@ -81,25 +82,11 @@ def _prefill_expand_kernel(
     ALIGNMENT: tl.constexpr,
     DOT: tl.constexpr,
 ):
-    # Slices have unequal widths, so their chunks are numbered through instead of taking the widest for all.
-    chunk = tl.program_id(1)
-    chunks_0 = tl.cdiv(width_0, CHUNK)
-    chunks_1 = tl.cdiv(width_1, CHUNK)
-    past_0 = chunk >= chunks_0
-    past_1 = chunk >= chunks_0 + chunks_1
-    part = past_0.to(tl.int32) + past_1.to(tl.int32)
-    width = width_0
-    if past_1:
-        width = width_2
-    elif past_0:
-        width = width_1
-    y_ptr += tl.where(past_0, width_0, 0) + tl.where(past_1, width_1, 0)
-    chunk -= tl.where(past_0, chunks_0, 0) + tl.where(past_1, chunks_1, 0)
-
+    part, width, offset_in_y, chunk = slice_of(tl.program_id(1), width_0, width_1, width_2, CHUNK)
     start = tl.program_id(0) * TILE
     slots = tile_slots(token_slots_ptr, start, num_tokens, TILE)
     token = (start + tl.arange(0, TILE)).to(tl.int64)
-    y_at = y_ptr + token * y_stride
+    y_at = y_ptr + token * y_stride + offset_in_y
     s_at = s_ptr + part.to(tl.int64) * s_slice_stride + token * s_token_stride
     row = tl.arange(0, BLOCK_RANK)
     begin = 0

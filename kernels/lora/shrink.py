@@ -3,13 +3,15 @@
 import torch
 
 from loraplex.kernels import dispatch
-from loraplex.kernels.language import tl, triton
+from loraplex.kernels.language import start_early, tl, triton
 from loraplex.kernels.lora.one_token import rank_rows, row_offsets
 from loraplex.kernels.lora.prefill_shrink import prefill_shrink
+from loraplex.kernels.lora.run_shrink import run_shrink
 from loraplex.kernels.lora.tables import ROW_ALIGNMENT, LoRASegments, LoRATables
 from loraplex.kernels.lora.tuning import (
     DECODE_RANK,
     MOST_DECODE_TOKENS,
+    RunShrink,
     decode_constants,
 )
 
@@ -76,6 +78,10 @@ def lora_shrink_triton(
     if tokens > MOST_DECODE_TOKENS:
         return prefill_shrink(x, tables, segments, first_module, num_slices, columns)
     launch = decode_constants(tokens).shrink
+    if isinstance(launch, RunShrink):
+        return run_shrink(
+            x, tables, segments, first_module, num_slices, columns, launch, beside=beside
+        )
     blocks = -(-in_features // launch.block)
     splits = min(launch.splits, blocks)
     split_size = -(-blocks // splits) * launch.block
@@ -128,10 +134,7 @@ def _decode_shrink_kernel(
     ALIGNMENT: tl.constexpr,
     EARLY: tl.constexpr,
 ):
-    if EARLY:
-        # The next kernel may be set up now, and here the one before has ended.
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
+    start_early(EARLY)
     token = tl.program_id(0)
     adapter = tl.load(token_slots_ptr + token)
     part = tl.program_id(1)

@@ -20,6 +20,16 @@ class DecodeLaunch(NamedTuple):
     splits: int = 1
 
 
+class RunShrink(NamedTuple):
+    """For a program per adapter in a tile of tokens. block: columns of a rank row that one step reads; splits: as
+    above."""
+
+    block: int
+    num_warps: int
+    splits: int
+    num_stages: int
+
+
 class QkvLaunch(NamedTuple):
     """heads: of a slice, per program that has neither adapters nor a norm to apply; with adapters more than one costs
     (128 tokens, 128 adapters: 9.9 to 10.9 ms a step), without them one does (7.5 to 6.9)."""
@@ -55,7 +65,7 @@ class DecodeRegime(NamedTuple):
     """Constants for decode batches of at most `most_tokens` tokens."""
 
     most_tokens: int
-    shrink: DecodeLaunch
+    shrink: DecodeLaunch | RunShrink
     expand: DecodeLaunch
     qkv: QkvLaunch
     silu: DecodeLaunch
@@ -81,10 +91,20 @@ _DECODE = (
         DecodeLaunch(256, 1),
     ),
     # 128 tokens, 128 adapters: 52.8 / 13.1 / 10.9 / 35.1; 32 adapters: 39.8 with blocks of 1024 / 8.1 / 8.4 / 21.0.
-    # 256 tokens, 32 adapters: 61.6 / 13.3 / 15.8 / 37.0.
+    # Shrink by a program per adapter and tile instead: with 16 / 32 / 64 / 128 adapters 23 / 29 / 39 / 69, per token
+    # 33 / 36 / 39 / 51.
+    DecodeRegime(
+        128,
+        DecodeLaunch(512, 4, 4),
+        DecodeLaunch(512, 2),
+        QkvLaunch(4, 4),
+        DecodeLaunch(256, 1),
+    ),
+    # 256 tokens, 32 adapters: 33.8 (a program per token: 61.8) / 13.3 / 15.8 / 37.0; with 128 adapters 62 (72), with
+    # 256 112 (93), of 512 tokens with 64 adapters 46 (117), with 512 190 (172). In 8 splits: 33, 69, 115, 53 and 210.
     DecodeRegime(
         MOST_DECODE_TOKENS,
-        DecodeLaunch(512, 4, 4),
+        RunShrink(128, 2, 4, 4),
         DecodeLaunch(512, 2),
         QkvLaunch(4, 4),
         DecodeLaunch(256, 1),

@@ -1,7 +1,9 @@
 """Owns the kernel of `qkv_to_cache` for few tokens: one program per (token, few heads of a slice)."""
 
-from loraplex.kernels.language import tl, triton
+from loraplex.kernels.language import start_early, tl, triton
 from loraplex.kernels.lora.one_token import expand_token, rank_rows
+from loraplex.kernels.norm import scaled
+from loraplex.kernels.qkv.slices import heads_of
 
 
 @triton.jit(do_not_specialize=["module", "num_tokens", "s_split_stride", "s_slice_stride"])
@@ -47,23 +49,10 @@ def decode_kernel(
     ALIGNMENT: tl.constexpr,
     EARLY: tl.constexpr,
 ):
-    if EARLY:
-        # The next kernel may be set up now, and here the one before has ended.
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
+    start_early(EARLY)
     tl.static_assert(HEADS == 1 or not (HAS_NORM or HAS_LORA), "one head per program with these")
-    group = tl.program_id(1)
-    q_groups = tl.cdiv(q_heads, HEADS)
-    kv_groups = tl.cdiv(kv_heads, HEADS)
-    is_k = (group >= q_groups) & (group < q_groups + kv_groups)
-    is_v = group >= q_groups + kv_groups
-    part = is_k.to(tl.int32) + 2 * is_v.to(tl.int32)
-    # The slice: its heads, its first head in qkv, its width, and the program's first head within it.
-    heads = tl.where(part > 0, kv_heads, q_heads)
-    slice_head = tl.where(is_v, q_heads + kv_heads, tl.where(is_k, q_heads, 0))
+    part, heads, slice_head, first_head = heads_of(tl.program_id(1), q_heads, kv_heads, HEADS)
     width = heads * head_dim
-    group -= tl.where(is_v, q_groups + kv_groups, tl.where(is_k, q_groups, 0))
-    first_head = group * HEADS
     # Heads side by side, in each the two halves that rotate against each other.
     lane = tl.arange(0, HEADS * 2 * HALF)
     number = first_head + lane // (2 * HALF)
@@ -79,9 +68,9 @@ def decode_kernel(
     rest_column = rest_number * head_dim + rest_within
     norm_ptr = q_norm_ptr
     cache_ptr = k_cache_ptr
-    if is_k:
+    if part == 1:
         norm_ptr = k_norm_ptr
-    if is_v:
+    if part == 2:
         cache_ptr = v_cache_ptr
     token = tl.program_id(0)
     row = token.to(tl.int64)
@@ -107,16 +96,13 @@ def decode_kernel(
                 SPLITS, SPLITS_BLOCK, BLOCK_RANK, ALIGNMENT,
             )  # fmt: skip
             rest = (rest.to(tl.float32) + added).to(rest.dtype)
-    if not is_v:
+    if part < 2:
         if HAS_NORM:
-            wide = tl.reshape(x.to(tl.float32), (HEADS, 2 * HALF))
-            wide_rest = tl.reshape(rest.to(tl.float32), (HEADS, REST_LANES))
-            squares = tl.sum(wide * wide, axis=1) + tl.sum(wide_rest * wide_rest, axis=1)
-            scale = tl.rsqrt(squares / head_dim + eps)[:, None]
-            weight = tl.load(norm_ptr + within, mask=inside, other=0.0)
-            x = _normed(x, tl.broadcast_to(scale, (HEADS, 2 * HALF)), weight)
-            weight = tl.load(norm_ptr + rest_within, mask=rest_inside, other=0.0)
-            rest = _normed(rest, tl.broadcast_to(scale, (HEADS, REST_LANES)), weight)
+            wide, wide_rest = x.to(tl.float32), rest.to(tl.float32)
+            squares = tl.sum(wide * wide, axis=0) + tl.sum(wide_rest * wide_rest, axis=0)
+            scale = tl.rsqrt(squares / head_dim + eps)
+            x = scaled(x, scale, tl.load(norm_ptr + within, mask=inside, other=0.0))
+            rest = scaled(rest, scale, tl.load(norm_ptr + rest_within, mask=rest_inside, other=0.0))
         angle = position * half + pair
         cos = tl.load(cos_ptr + angle, mask=inside, other=0.0)
         sin = tl.load(sin_ptr + angle, mask=inside, other=0.0)
@@ -135,10 +121,3 @@ def decode_kernel(
         tl.store(to + number * cache_head_stride + within, x, mask=inside)
         if REST > 0:
             tl.store(to + rest_number * cache_head_stride + rest_within, rest, mask=rest_inside)
-
-
-@triton.jit
-def _normed(x, scale, weight):
-    """Rounded between the two products, as `rms_norm` does; scale has x's elements, in rows of a head."""
-    normed = (x.to(tl.float32) * tl.reshape(scale, x.shape)).to(x.dtype)
-    return (normed.to(tl.float32) * weight.to(tl.float32)).to(x.dtype)

@@ -9,6 +9,8 @@ from loraplex.kernels.lora.runs import (
     rank_row_block,
     tile_slots,
 )
+from loraplex.kernels.norm import scaled
+from loraplex.kernels.qkv.slices import heads_of
 
 
 @triton.jit(do_not_specialize=["module", "num_tokens"])
@@ -55,17 +57,8 @@ def prefill_kernel(  # noqa: C901 - a branch for each part a model may lack
     DOT: tl.constexpr,
 ):
     start = tl.program_id(0) * TILE
-    # A program's heads are all of queries, of keys or of values.
-    group = tl.program_id(1)
-    q_groups = tl.cdiv(q_heads, HEADS)
-    kv_groups = tl.cdiv(kv_heads, HEADS)
-    is_k = (group >= q_groups) & (group < q_groups + kv_groups)
-    is_v = group >= q_groups + kv_groups
-    part = is_k.to(tl.int32) + 2 * is_v.to(tl.int32)
-    slice_heads = tl.where(part > 0, kv_heads, q_heads)
-    slice_start = tl.where(is_v, q_heads + kv_heads, tl.where(is_k, q_heads, 0))
-    group -= tl.where(is_v, q_groups + kv_groups, tl.where(is_k, q_groups, 0))
-    width = slice_heads * head_dim
+    part, heads, slice_head, first_head = heads_of(tl.program_id(1), q_heads, kv_heads, HEADS)
+    width = heads * head_dim
 
     lane = start + tl.arange(0, TILE)
     token = lane.to(tl.int64)
@@ -98,8 +91,8 @@ def prefill_kernel(  # noqa: C901 - a branch for each part a model may lack
             mine = live
             begin += TILE
         keep = mine[:, None] & inside[None, :]
-        for number in range(group * HEADS, tl.minimum((group + 1) * HEADS, slice_heads)):
-            at = qkv_ptr + (token * qkv_stride + (slice_start + number) * head_dim)[:, None]
+        for number in range(first_head, tl.minimum(first_head + HEADS, heads)):
+            at = qkv_ptr + (token * qkv_stride + (slice_head + number) * head_dim)[:, None]
             a_at = at + column[None, :]
             a = tl.load(a_at, mask=keep, other=0.0)
             b = tl.load(a_at + half, mask=keep, other=0.0)
@@ -132,7 +125,7 @@ def prefill_kernel(  # noqa: C901 - a branch for each part a model may lack
                     )  # fmt: skip
                     rest = (rest.to(tl.float32) + added).to(rest.dtype)
 
-            if not is_v:
+            if part < 2:
                 if HAS_NORM:
                     wide_a, wide_b = a.to(tl.float32), b.to(tl.float32)
                     squares = tl.sum(wide_a * wide_a, axis=1) + tl.sum(wide_b * wide_b, axis=1)
@@ -141,16 +134,16 @@ def prefill_kernel(  # noqa: C901 - a branch for each part a model may lack
                         squares += tl.sum(wide_rest * wide_rest, axis=1)
                     scale = tl.rsqrt(squares / head_dim + eps)[:, None]
                     weight_ptr = q_norm_ptr
-                    if is_k:
+                    if part == 1:
                         weight_ptr = k_norm_ptr
                     weight = tl.load(weight_ptr + column, mask=inside, other=0.0)
-                    a = _normed(a, scale, weight)
+                    a = scaled(a, scale, weight[None, :])
                     weight = tl.load(weight_ptr + half + column, mask=inside, other=0.0)
-                    b = _normed(b, scale, weight)
+                    b = scaled(b, scale, weight[None, :])
                     if REST > 0:
                         weight_at = weight_ptr + 2 * half + rest_column
                         weight = tl.load(weight_at, mask=rest_inside, other=0.0)
-                        rest = _normed(rest, scale, weight)
+                        rest = scaled(rest, scale, weight[None, :])
                 wide_a, wide_b = a.to(tl.float32), b.to(tl.float32)
                 a = (wide_a * cos - wide_b * sin).to(a.dtype)
                 b = (wide_b * cos + wide_a * sin).to(b.dtype)
@@ -163,7 +156,7 @@ def prefill_kernel(  # noqa: C901 - a branch for each part a model may lack
             else:
                 written = (kv_slot >= 0)[:, None]
                 cache_ptr = k_cache_ptr
-                if is_v:
+                if part == 2:
                     cache_ptr = v_cache_ptr
                 to = cache_ptr + (place + number * cache_head_stride)[:, None]
                 tl.store(to + column[None, :], a, mask=keep & written)
@@ -171,10 +164,3 @@ def prefill_kernel(  # noqa: C901 - a branch for each part a model may lack
                 if REST > 0:
                     rest_to = to + 2 * half + rest_column[None, :]
                     tl.store(rest_to, rest, mask=rest_keep & written)
-
-
-@triton.jit
-def _normed(x, scale, weight):
-    """Rounded between the two products, as `rms_norm` does."""
-    normed = (x.to(tl.float32) * scale).to(x.dtype)
-    return (normed.to(tl.float32) * weight.to(tl.float32)[None, :]).to(x.dtype)

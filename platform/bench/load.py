@@ -40,26 +40,22 @@ async def closed_loop(address: Address, shots: Sequence[Shot], concurrency: int)
 
 
 async def open_loop(address: Address, shots: Sequence[Shot], start: float) -> list[Outcome]:
-    """Send each shot at its time after `start` (of `time.perf_counter`), whatever became of the others."""
-    idle: list[Connection] = []
+    """Send each shot at its time after `start` (of `time.perf_counter`), on a connection of its own, whatever became of
+    the others."""
 
     async def fire(shot: Shot) -> Outcome:
         await asyncio.sleep(start + shot.at - time.perf_counter())
         try:
-            connection = idle.pop() if idle else await Connection.open(address)
+            # An idle one may be closed by the server in the moment of sending.
+            connection = await Connection.open(address)
         except LoadError as error:
             return Outcome(time.perf_counter(), None, str(error))
-        outcome = await _send(connection, address, shot)
-        if outcome.error is None:
-            idle.append(connection)
-        else:
+        try:
+            return await _send(connection, address, shot)
+        finally:
             connection.close()
-        return outcome
 
-    outcomes = await asyncio.gather(*map(fire, shots))
-    for connection in idle:
-        connection.close()
-    return list(outcomes)
+    return list(await asyncio.gather(*map(fire, shots)))
 
 
 async def _client(address: Address, coming: Iterator[Shot]) -> list[Outcome]:

@@ -1,10 +1,14 @@
 """Owns what a run of load amounts to: throughput, latencies, errors."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from loraplex.platform.bench.load import Outcome
+
+# A first token later than this is worth nothing in S-LoRA's figures.
+_LATEST_MS = 6000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,7 @@ class Report:
         seconds: from the first request sent to the end of the last answer.
         ttft: to the first token. tpot: per token after the first, mean of a request. itl: between two arrivals.
         ttft_under_6s: share of all requests with a first token within 6 s, S-LoRA's attainment.
+        satisfaction: S-LoRA's too: 1 at once, falling with the square of the time to 0 at 6 s and later; mean of all.
     """
 
     requests: int
@@ -25,6 +30,7 @@ class Report:
     requests_per_s: float
     output_tokens: int
     output_tokens_per_s: float
+    ttft_mean: float
     ttft_p50: float
     ttft_p90: float
     ttft_p99: float
@@ -35,6 +41,7 @@ class Report:
     itl_p90: float
     itl_p99: float
     ttft_under_6s: float
+    satisfaction: float
 
 
 def summarise(outcomes: Sequence[Outcome]) -> Report:
@@ -59,6 +66,7 @@ def summarise(outcomes: Sequence[Outcome]) -> Report:
         requests_per_s=len(timings) / seconds,
         output_tokens=tokens,
         output_tokens_per_s=tokens / seconds,
+        ttft_mean=fmean(ttft) if ttft else math.nan,
         ttft_p50=percentile(ttft, 0.5),
         ttft_p90=percentile(ttft, 0.9),
         ttft_p99=percentile(ttft, 0.99),
@@ -68,8 +76,15 @@ def summarise(outcomes: Sequence[Outcome]) -> Report:
         itl_p50=percentile(itl, 0.5),
         itl_p90=percentile(itl, 0.9),
         itl_p99=percentile(itl, 0.99),
-        ttft_under_6s=sum(value < 6000 for value in ttft) / len(outcomes) if outcomes else math.nan,
+        ttft_under_6s=_share((value < _LATEST_MS for value in ttft), of=len(outcomes)),
+        satisfaction=_share(
+            (1 - min(value / _LATEST_MS, 1) ** 2 for value in ttft), of=len(outcomes)
+        ),
     )
+
+
+def _share(parts: Iterable[float], of: int) -> float:
+    return sum(parts) / of if of else math.nan
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:

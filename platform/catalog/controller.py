@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Controller, Request, delete, get, post, put
+from litestar import Controller, Request, delete, get, patch, post, put
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, FromQuery, QueryParameter
@@ -14,9 +14,15 @@ from loraplex.platform.body import decode_body
 from loraplex.platform.catalog.intake import Intake, file_size
 from loraplex.platform.catalog.multipart import read_adapter_form
 from loraplex.platform.catalog.names import check_alias
-from loraplex.platform.catalog.operations import PushOperation, SetAliasOperation
+from loraplex.platform.catalog.operations import (
+    ChangeAdapterOperation,
+    PushOperation,
+    SetAliasOperation,
+)
 from loraplex.platform.catalog.owner import provide_owner
+from loraplex.platform.catalog.removal import Removals
 from loraplex.platform.catalog.schemas import (
+    AdapterChange,
     AdapterList,
     AdapterOut,
     AliasOut,
@@ -97,16 +103,31 @@ class AdapterController(Controller):
         adapter, versions, aliases = await catalog.get_adapter(owner, name)
         return AdapterOut.of(adapter, aliases, versions)
 
+    @patch("/{name:str}", operation_id="ChangeAdapter", operation_class=ChangeAdapterOperation)
+    async def change_adapter(
+        self,
+        request: Request[Any, Any, State],
+        owner: NamedDependency[UUID],
+        name: FromPath[str],
+        principal: NamedDependency[Principal],
+        catalog: NamedDependency[CatalogService],
+    ) -> AdapterOut:
+        """Pin an adapter (operators only), or limit how many of its requests run at once."""
+        data = decode_body(await request.body(), AdapterChange)
+        await catalog.change_adapter(principal, owner, name, data.pinned, data.max_running)
+        adapter, versions, aliases = await catalog.get_adapter(owner, name)
+        return AdapterOut.of(adapter, aliases, versions)
+
     @delete("/{name:str}", operation_id="DeleteAdapter")
     async def delete_adapter(
         self,
         owner: NamedDependency[UUID],
         name: FromPath[str],
         principal: NamedDependency[Principal],
-        catalog: NamedDependency[CatalogService],
+        removals: NamedDependency[Removals],
     ) -> None:
         """Remove an adapter with every version, from the database and from every engine."""
-        await catalog.delete_adapter(principal, owner, name)
+        await removals.delete_adapter(principal, owner, name)
 
     @get("/{name:str}/versions", operation_id="ListVersions")
     async def list_versions(
@@ -138,10 +159,10 @@ class AdapterController(Controller):
         name: FromPath[str],
         n: FromPath[int],
         principal: NamedDependency[Principal],
-        catalog: NamedDependency[CatalogService],
+        removals: NamedDependency[Removals],
     ) -> None:
         """Remove a version no alias names, from the database and from every engine."""
-        await catalog.delete_version(principal, owner, name, n)
+        await removals.delete_version(principal, owner, name, n)
 
     @put(
         "/{name:str}/aliases/{alias:str}",

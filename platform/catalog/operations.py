@@ -66,3 +66,23 @@ class SetAliasOperation(Operation):
         )
         schema = object_schema({"version": version}, required=["version"])
         self.request_body = body_of("application/json", schema)
+
+
+@dataclass
+class ChangeAdapterOperation(Operation):
+    """What can be changed about an adapter."""
+
+    def __post_init__(self) -> None:
+        fields = {
+            "pinned": Schema(
+                type=OpenAPIType.BOOLEAN,
+                description="operators only: keep what its name and aliases mean on the device",
+            ),
+            "max_running": Schema(
+                type=[OpenAPIType.INTEGER, OpenAPIType.NULL],
+                minimum=1,
+                maximum=1_000_000,
+                description="most requests for one version an engine works on at once; null: no limit",
+            ),
+        }
+        self.request_body = body_of("application/json", object_schema(fields, required=[]))

@@ -18,13 +18,16 @@ class ResolvedVersion:
     """One immutable version, with all an engine needs to load it.
 
     Attributes:
+        id: of the version's row.
         identity: one opaque string per (tenant, digest); the key of every cache.
         digest: SHA-256 over canonical config and weights, hex.
         weights_sha256, size: of the stored safetensors file.
         config: canonical config, JSON.
         chat_template: the adapter's own, None for the base model's.
+        max_running: most requests an engine works on at once, None without a limit.
     """
 
+    id: UUID
     adapter: str
     n: int
     identity: str
@@ -33,6 +36,7 @@ class ResolvedVersion:
     size: int
     config: bytes
     chat_template: str | None
+    max_running: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ async def resolve(
     return ResolvedModel(
         base.name,
         ResolvedVersion(
+            id=version.id,
             adapter=name.adapter,
             n=version.n,
             identity=identity(tenant_id, version.digest),
@@ -95,6 +100,7 @@ async def resolve(
             size=version.blob.size,
             config=version.config,
             chat_template=version.chat_template,
+            max_running=version.adapter.max_running,
         ),
     )
 
@@ -136,7 +142,7 @@ def _version_query(tenant_id: UUID, name: ModelName) -> Select[AdapterVersion]:
         select(AdapterVersion)
         .join(AdapterVersion.adapter)
         .join(AdapterVersion.blob)
-        .options(contains_eager(AdapterVersion.blob))
+        .options(contains_eager(AdapterVersion.blob), contains_eager(AdapterVersion.adapter))
         .where(
             Adapter.tenant_id == tenant_id,
             Adapter.name == name.adapter,

@@ -69,11 +69,14 @@ class VersionOut(Struct, omit_defaults=True):
 
 
 class AdapterOut(Struct, omit_defaults=True):
-    """An adapter; `versions`, newest first, are in the answer about one adapter only."""
+    """An adapter; `versions`, newest first, are in the answer about one adapter only. `pinned`: what its name and
+    aliases mean stays in the memory of engines. `max_running`: requests for one version an engine works on at once."""
 
     name: str
     created_at: datetime
     aliases: list[AliasOut]
+    pinned: bool
+    max_running: int | None
     versions: list[VersionOut] | UnsetType = UNSET
 
     @classmethod
@@ -87,6 +90,8 @@ class AdapterOut(Struct, omit_defaults=True):
             name=row.name,
             created_at=row.created_at,
             aliases=[AliasOut.of(alias) for alias in aliases],
+            pinned=row.pinned,
+            max_running=row.max_running,
             versions=UNSET if versions is None else versions_out(row, aliases, versions),
         )
 
@@ -102,6 +107,13 @@ class VersionList(Struct):
     """Every version of an adapter, newest first."""
 
     data: list[VersionOut]
+
+
+class AdapterChange(Struct, forbid_unknown_fields=True):
+    """What is to change about an adapter; null for `max_running` is no limit. Only operators pin."""
+
+    pinned: bool | UnsetType = UNSET
+    max_running: Annotated[int, Meta(ge=1, le=1_000_000)] | UnsetType | None = UNSET
 
 
 class AliasSet(Struct, forbid_unknown_fields=True):

@@ -144,6 +144,34 @@ def rollback(name: str, alias: str, tenant: str | None) -> None:
         _point(api, name, alias, cast("int", current["previous"]), tenant)
 
 
+@adapter.command("set")
+@click.argument("name")
+@click.option("--pin/--no-pin", default=None, help="Keep it on the device (operators only).")
+@click.option(
+    "--max-running",
+    type=click.IntRange(0),
+    help="Most requests for one version an engine works on at once; 0: no limit.",
+)
+@tenant_option
+@json_option
+def change(
+    name: str, pin: bool | None, max_running: int | None, tenant: str | None, as_json: bool
+) -> None:
+    """Pin the adapter NAME, or limit it."""
+    body: dict[str, object] = {}
+    if pin is not None:
+        body["pinned"] = pin
+    if max_running is not None:
+        body["max_running"] = max_running or None
+    with ApiClient.from_environment() as api:
+        changed = api.call("PATCH", api_path(ADAPTERS, name), body=body, query=tenant_query(tenant))
+    if as_json:
+        print_json(changed)
+    else:
+        pinned = "pinned" if changed["pinned"] else "not pinned"
+        click.echo(f"{name}: {pinned}, most running: {changed['max_running'] or 'no limit'}.")
+
+
 @adapter.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")

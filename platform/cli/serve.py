@@ -122,6 +122,18 @@ class _Size(click.ParamType[int]):
     help="Share of the GPU's memory to use.",
 )
 @click.option(
+    "--arena-size",
+    type=_Size(),
+    envvar="LORAPLEX_ARENA_SIZE",
+    help="Device memory for KV and adapters together; what is left beside the model.",
+)
+@click.option(
+    "--no-prefix-cache",
+    is_flag=True,
+    envvar="LORAPLEX_NO_PREFIX_CACHE",
+    help="Compute every prompt whole, also where another one began alike.",
+)
+@click.option(
     "--host-cache-size",
     type=_Size(),
     default="4GiB",
@@ -165,6 +177,8 @@ def serve(
     max_num_seqs: int,
     max_num_batched_tokens: int,
     gpu_memory_utilization: float,
+    arena_size: int | None,
+    no_prefix_cache: bool,
     host_cache_size: int,
     disk_cache_size: int,
     api_workers: int | None,
@@ -194,6 +208,8 @@ def serve(
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,
             gpu_memory_utilization=gpu_memory_utilization,
+            arena_size=arena_size,
+            no_prefix_cache=no_prefix_cache,
             host_cache_size=host_cache_size,
             disk_cache_size=disk_cache_size,
             load_format=load_format,

@@ -8,7 +8,7 @@ from loraplex.platform.cli.output import json_option, print_json, print_table
 
 @click.group()
 def tenant() -> None:
-    """Make and list tenants (with an operator's key)."""
+    """Make, change and list tenants (with an operator's key)."""
 
 
 @tenant.command()
@@ -24,6 +24,31 @@ def create(name: str, as_json: bool) -> None:
         click.echo(f"Made the tenant {made['name']}. Give it a key: loraplex key create {name}")
 
 
+@tenant.command("set")
+@click.argument("name")
+@click.option("--weight", type=click.FloatRange(0.01, 1000), help="Share of a busy engine.")
+@click.option(
+    "--max-running",
+    type=click.IntRange(0),
+    help="Most requests an engine works on at once; 0: no limit.",
+)
+@json_option
+def change(name: str, weight: float | None, max_running: int | None, as_json: bool) -> None:
+    """Change the share of the tenant NAME."""
+    body: dict[str, object] = {}
+    if weight is not None:
+        body["weight"] = weight
+    if max_running is not None:
+        body["max_running"] = max_running or None
+    with ApiClient.from_environment() as api:
+        changed = api.call("PATCH", api_path("tenants", name), body=body)
+    if as_json:
+        print_json(changed)
+    else:
+        limit = changed["max_running"] or "no limit"
+        click.echo(f"{name}: weight {changed['weight']:g}, most running: {limit}.")
+
+
 @tenant.command("list")
 @json_option
 def list_tenants(as_json: bool) -> None:
@@ -33,4 +58,7 @@ def list_tenants(as_json: bool) -> None:
     if as_json:
         print_json(tenants)
     else:
-        print_table(("NAME", "CREATED"), [(t["name"], t["created_at"]) for t in tenants])
+        print_table(
+            ("NAME", "WEIGHT", "MOST RUNNING", "CREATED"),
+            [(t["name"], t["weight"], t["max_running"] or "-", t["created_at"]) for t in tenants],
+        )

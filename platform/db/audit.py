@@ -15,7 +15,7 @@ def record(
     target: str,
     tenant_id: UUID | None = None,
     **detail: object,
-) -> None:
+) -> AuditEntry:
     """Add one entry, kept or lost with the transaction of `session`.
 
     Args:
@@ -24,12 +24,12 @@ def record(
         tenant_id: whose it was; the actor's own tenant if not given.
         detail: values worth keeping; never a secret.
     """
-    session.add(
-        AuditEntry(
-            tenant_id=tenant_id or actor.tenant_id,
-            actor=actor.key_id,
-            action=action,
-            target=target,
-            detail=detail,
-        )
+    entry = AuditEntry(
+        tenant_id=tenant_id or actor.tenant_id,
+        actor=actor.key_id,
+        action=action,
+        target=target,
+        detail=detail,
     )
+    session.add(entry)
+    return entry

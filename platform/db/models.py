@@ -1,5 +1,5 @@
 """Owns the tables: who there is (tenants, keys), what they have (blobs, uploads, adapters,
-versions, aliases), and who changed what (audit)."""
+versions, aliases), what engines keep ready, what was served (ledger), and who changed what (audit)."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -13,6 +13,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -21,11 +22,17 @@ from loraplex.platform.db.base import Base, Row, WeightsBase, utc_now
 
 
 class Tenant(Row, Base):
-    """Owns adapters, keys and limits."""
+    """Owns adapters, keys and limits.
+
+    `weight` is its share of a busy engine beside other tenants; `max_running` how many of its requests an engine works
+    on at once, None without a limit.
+    """
 
     __tablename__ = "tenant"
 
     name: Mapped[str] = mapped_column(String(63), unique=True)
+    weight: Mapped[float] = mapped_column(default=1.0, server_default="1")
+    max_running: Mapped[int | None]
 
 
 class ApiKey(Base):
@@ -98,13 +105,19 @@ class Upload(Row, Base):
 
 
 class Adapter(Row, Base):
-    """A name in a tenant. `last_version` only grows, so a version number never means two things."""
+    """A name in a tenant. `last_version` only grows, so a version number never means two things.
+
+    What a pinned adapter serves stays in the memory of its engines; `max_running` is how many requests for one version
+    of it an engine works on at once.
+    """
 
     __tablename__ = "adapter"
 
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenant.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(String(63))
     last_version: Mapped[int] = mapped_column(default=0)
+    pinned: Mapped[bool] = mapped_column(default=False, server_default=false())
+    max_running: Mapped[int | None]
 
     __table_args__ = (UniqueConstraint("tenant_id", "name"),)
 
@@ -153,6 +166,61 @@ class AdapterAlias(Base):
     previous: Mapped[AdapterVersion | None] = relationship(lazy="raise", foreign_keys=[previous_id])
 
     __table_args__ = (Index(None, "version_id"), Index(None, "previous_id"))
+
+
+class WarmAdapter(Base):
+    """One adapter version an engine had in memory, most useful first by `position`: loaded again after a restart."""
+
+    __tablename__ = "warm_adapter"
+
+    base_fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
+    adapter_version_id: Mapped[UUID] = mapped_column(
+        ForeignKey("adapter_version.id", ondelete="CASCADE"), primary_key=True
+    )
+    position: Mapped[int]
+    updated_at: Mapped[datetime] = mapped_column(default=utc_now, onupdate=utc_now)
+
+    __table_args__ = (Index(None, "adapter_version_id"),)
+
+
+class LedgerEntry(Row, Base):
+    """One generation that was handed to an engine: what it took, and where its time went.
+
+    Kept when the adapter is gone (hence no foreign keys). `answer_id` is the id in the answer's body, `choice` the
+    index in it. Times are milliseconds: `first_token_ms` and `total_ms` as the API worker saw them, the four others as
+    the engine did; they are unknown where the engine did not end the request. `evicted_by` is the identity of the
+    adapter whose arrival had pushed this request's adapter out, or "kv".
+    """
+
+    __tablename__ = "ledger"
+
+    tenant_id: Mapped[UUID]
+    key_id: Mapped[str] = mapped_column(String(12))
+    answer_id: Mapped[str] = mapped_column(String(64))
+    choice: Mapped[int]
+    base_model: Mapped[str] = mapped_column(String(255))
+    adapter: Mapped[str | None] = mapped_column(String(63))
+    version: Mapped[int | None]
+    version_id: Mapped[UUID | None]
+    digest: Mapped[str | None] = mapped_column(String(64))
+    finish_reason: Mapped[str] = mapped_column(String(16))
+    prompt_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    output_tokens: Mapped[int]
+    total_ms: Mapped[float]
+    first_token_ms: Mapped[float | None]
+    queue_ms: Mapped[float | None]
+    load_ms: Mapped[float | None]
+    prefill_ms: Mapped[float | None]
+    decode_ms: Mapped[float | None]
+    preemptions: Mapped[int]
+    evicted_by: Mapped[str | None] = mapped_column(String(128))
+
+    __table_args__ = (
+        Index(None, "tenant_id", "id"),
+        Index(None, "tenant_id", "adapter", "id"),
+        Index(None, "answer_id"),
+    )
 
 
 class AuditEntry(Row, Base):

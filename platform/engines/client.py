@@ -4,6 +4,7 @@ when the engine is gone or a new one has taken its place."""
 import asyncio
 import itertools
 import secrets
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -11,21 +12,23 @@ import zmq
 import zmq.asyncio
 from zmq.utils.monitor import recv_monitor_message
 
+from loraplex.platform.engines.control import EngineControl
 from loraplex.platform.engines.generation import Generation, Job, Slot, failure
 from loraplex.platform.engines.messages import (
     Abort,
     Beat,
     Delta,
+    Description,
     EngineState,
     FromEngine,
     Generate,
     Goodbye,
-    Purge,
     Refusal,
     Step,
     ToEngine,
     beat_endpoint,
 )
+from loraplex.platform.engines.outcome import Settle
 from loraplex.platform.errors import BadRequestError, EngineUnavailableError
 
 # The pulse beats every half second in a thread of its own; six missed beats are no accident.
@@ -42,10 +45,12 @@ class EngineClient:
 
     Attributes:
         beat: the engine's latest news about itself, None before the first.
+        control: what is asked of the engine beside generations.
     """
 
     def __init__(self, name: str, endpoint: str, *, patience: float = PATIENCE_SECONDS) -> None:
         self.beat: Beat | None = None
+        self.control = EngineControl(self._send)
         self._name = name
         self._endpoint = endpoint
         self._patience = patience
@@ -53,7 +58,6 @@ class EngineClient:
         self._last_beat = 0.0
         self._slots: dict[str, Slot] = {}  # at the engine, by request id
         self._unsent: dict[Slot, None] = {}  # an ordered set
-        self._purges: dict[str, asyncio.Future[None]] = {}
         self._ids = (f"{secrets.token_hex(6)}-{n}" for n in itertools.count())
         self._decoder = msgspec.msgpack.Decoder(FromEngine)
         self._encoder = msgspec.msgpack.Encoder()
@@ -98,11 +102,12 @@ class EngineClient:
         self._socket.disable_monitor()
         self._context.destroy(linger=0)
 
-    async def generate(self, jobs: Sequence[Job]) -> Generation:
+    async def generate(self, jobs: Sequence[Job], settle: Settle | None = None) -> Generation:
         """Start jobs together and return once the engine has accepted all of them.
 
         The caller must `close` the generation, however reading it ends. A job of which nothing was read yet survives
-        one loss of the engine: it is started afresh on the next one.
+        one loss of the engine: it is started afresh on the next one. `settle` is told how each job ended; of those the
+        engine refused nothing is said.
 
         Raises:
             BadRequestError: the engine can never serve one of them.
@@ -110,7 +115,7 @@ class EngineClient:
         """
         if self.inflight + len(jobs) > MAX_INFLIGHT:
             raise self._unavailable("The server has too many unfinished requests; try again later.")
-        generation = Generation(jobs, self._close_generation)
+        generation = Generation(jobs, self._close_generation, settle)
         for slot in generation.slots:
             self._unsent[slot] = None
         self._send_unsent()
@@ -120,13 +125,6 @@ class EngineClient:
             generation.close()
             raise
         return generation
-
-    async def purge(self, identity: str) -> None:
-        """Remove an adapter from every tier of the engine; returns when that is done. If there is no engine at the
-        moment, the next one is told."""
-        future = self._purges.setdefault(identity, asyncio.get_running_loop().create_future())
-        self._send(Purge(identity))
-        await asyncio.shield(future)
 
     def _close_generation(self, generation: Generation) -> None:
         running = []
@@ -163,6 +161,7 @@ class EngineClient:
                 job.adapter,
                 job.cache_salt,
                 job.priority,
+                job.share,
             )
             if not self._send(message):
                 return
@@ -180,13 +179,15 @@ class EngineClient:
                 self._on_step(message)
             elif isinstance(message, Goodbye):
                 self._on_lost()
-            elif (future := self._purges.pop(message.identity, None)) is not None:
-                future.set_result(None)
+            elif isinstance(message, Description):
+                self.control.on_description(message)
+            else:
+                self.control.on_purged(message)
 
     def _on_step(self, step: Step) -> None:
         for request_id in step.accepted:
             if (slot := self._slots.get(request_id)) is not None:
-                slot.accepted = True
+                slot.accepted = slot.begun = True
                 slot.generation.notify()
         for refusal in step.refused:
             self._on_refusal(refusal)
@@ -202,12 +203,16 @@ class EngineClient:
         slot = self._slots.get(delta.request_id)
         if slot is None:
             return
-        if (error := failure(delta)) is not None:
-            del self._slots[delta.request_id]
-            slot.generation.fail(error)
-            return
+        slot.last = delta
+        if slot.first_at is None and delta.token_ids:
+            slot.first_at = time.monotonic()
         if delta.finish_reason is not None:
             del self._slots[delta.request_id]
+            error = failure(delta)
+            slot.generation.settle(slot, delta.finish_reason if error is None else "error")
+            if error is not None:
+                slot.generation.fail(error)
+                return
         slot.generation.push(slot, delta)
 
     # Life and death of the engine
@@ -224,8 +229,7 @@ class EngineClient:
             if beat.state is EngineState.READY:
                 self._epoch = beat.epoch
                 self._send_unsent()
-                for identity in self._purges:
-                    self._send(Purge(identity))
+                self.control.on_beat()
 
     async def _watch(self, monitor: zmq.asyncio.Socket) -> None:
         while True:
@@ -250,6 +254,7 @@ class EngineClient:
     def _on_lost(self) -> None:
         """The engine ended or fell silent: what had not been read starts afresh once, the rest fails now."""
         self._epoch = None
+        self.control.on_lost()
         slots, self._slots = self._slots, {}
         if slots:
             # It may only have been silent; then this keeps it from working for nobody.

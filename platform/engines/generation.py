@@ -2,13 +2,15 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from loraplex.engine.request import FinishReason
 from loraplex.engine.sampling_params import SamplingParams
-from loraplex.platform.engines.messages import AdapterFile, Delta
-from loraplex.platform.errors import PlatformError
+from loraplex.platform.engines.messages import NOBODY, AdapterFile, Delta, TenantShare
+from loraplex.platform.engines.outcome import CANCELLED, LOST, Outcome, Settle
+from loraplex.platform.errors import EngineUnavailableError, PlatformError
 
 
 class GenerationFailedError(PlatformError):
@@ -27,6 +29,7 @@ class Job:
     adapter: AdapterFile | None = None
     cache_salt: bytes = b""
     priority: int = 0
+    share: TenantShare = NOBODY
 
 
 class Slot:
@@ -36,18 +39,26 @@ class Slot:
         request_id: its name at the engine; None while it has to be sent (again).
         delivered: the reader has part of the answer, so it cannot be started afresh.
         pending: what has arrived and was not read yet.
+        begun: an engine has taken it on, be it one that was lost since.
+        first_at, last: when the first token came, and the newest delta; None before.
+        settled: its outcome was told.
     """
 
     __slots__ = (
         "accepted",
         "attempts",
+        "begun",
         "delivered",
         "finished",
+        "first_at",
         "generation",
         "index",
         "job",
+        "last",
         "pending",
         "request_id",
+        "settled",
+        "started",
         "waiting_since",
     )
 
@@ -58,6 +69,12 @@ class Slot:
         self.request_id: str | None = None
         self.attempts = 0
         self.waiting_since = asyncio.get_running_loop().time()
+        # Not the loop's clock, which counts whole milliseconds.
+        self.started = time.monotonic()
+        self.first_at: float | None = None
+        self.last: Delta | None = None
+        self.begun = False
+        self.settled = False
         self.accepted = False
         self.delivered = False
         self.finished = False
@@ -72,9 +89,15 @@ class Generation:
     thousands of tokens per second every task, event and timeout around a wake-up can be seen.
     """
 
-    def __init__(self, jobs: Sequence[Job], close: Callable[["Generation"], None]) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        close: Callable[["Generation"], None],
+        settle: Settle | None = None,
+    ) -> None:
         self.slots = [Slot(i, job, self) for i, job in enumerate(jobs)]
         self._close = close
+        self._settle = settle
         self._error: PlatformError | None = None
         self._fresh: list[Slot] = []  # those with something pending
         self._running = len(self.slots)
@@ -94,6 +117,34 @@ class Generation:
             self._timer.cancel()
             self._timer = None
         self._close(self)
+        lost = isinstance(self._error, EngineUnavailableError)
+        for slot in self.slots:
+            # What no engine has taken on cost nothing, and its caller was told why.
+            if slot.begun or lost:
+                self.settle(slot, LOST if lost else CANCELLED)
+
+    def settle(self, slot: Slot, reason: str) -> None:
+        """Tell the outcome of a job, if that was not done yet."""
+        if slot.settled:
+            return
+        slot.settled = True
+        if self._settle is None:
+            return
+        last, now = slot.last, time.monotonic()
+        first = None if slot.first_at is None else slot.first_at - slot.started
+        self._settle(
+            slot.index,
+            Outcome(
+                reason,
+                len(slot.job.prompt_ids),
+                last.cached_tokens if last is not None else 0,
+                last.output_tokens if last is not None else 0,
+                now - slot.started,
+                first,
+                last.timings if last is not None else None,
+                last.evicted_by if last is not None else None,
+            ),
+        )
 
     async def accepted(self) -> None:
         """Return when the engine has taken every job.
@@ -161,6 +212,7 @@ class Generation:
         """Forget what came for a job, none of which was read: it starts afresh."""
         slot.request_id = None
         slot.accepted = False
+        slot.last = slot.first_at = None
         if slot.pending:
             slot.pending.clear()
             self._fresh.remove(slot)
@@ -237,6 +289,8 @@ def _merge(deltas: list[Delta]) -> Delta:
         last.prompt_tokens,
         last.cached_tokens,
         last.output_tokens,
+        last.timings,
+        last.evicted_by,
     )
 
 

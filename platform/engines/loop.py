@@ -3,57 +3,45 @@
 import logging
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple
 
 import msgspec
 import zmq
 
-from loraplex.engine.request import InvalidRequestError, Output, Request
+from loraplex.engine.request import InvalidRequestError, Output, Request, Share
+from loraplex.platform.engines.descriptions import Descriptions
 from loraplex.platform.engines.messages import (
     Abort,
-    AdapterFile,
     Delta,
+    Describe,
     FromEngine,
     Generate,
     Goodbye,
-    Purged,
+    Purge,
     Refusal,
     Step,
+    TenantShare,
     ToEngine,
 )
+from loraplex.platform.engines.ports import AdapterDirectory, EnginePort
 from loraplex.platform.engines.pulse import Pulse
+from loraplex.platform.engines.purges import Purges
+from loraplex.platform.engines.residents import Residents
+from loraplex.platform.engines.traffic import Account, TrafficBook
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 # While every request waits for its adapter a step does nothing; this long is slept for messages in between.
 LOADING_PAUSE_MS = 1
+# So often an engine without work looks whether a purge has ended.
+PURGING_PAUSE_MS = 5
 # A step without news that took longer did something: it computed part of a prompt, or launched work whose results the
 # next step reads.
 NOTHING_DONE_SECONDS = 0.0002
 # Messages kept for a client that does not read. It is given up when they are full: a stuck API worker must cost the
 # engine neither time nor memory.
 MAX_QUEUED_MESSAGES = 20_000
-
-
-class EnginePort(Protocol):
-    """What the loop needs of `engine.engine.Engine`."""
-
-    def add(self, request: Request) -> None: ...
-
-    def abort(self, request_id: str) -> None: ...
-
-    def step(self) -> list[Output]: ...
-
-    def has_work(self) -> bool: ...
-
-
-class AdapterDirectory(Protocol):
-    """Identities to the integer handles the engine knows; see `engines.adapters`."""
-
-    def handle(self, adapter: AdapterFile) -> int: ...
-
-    def purge(self, identity: str) -> None: ...
 
 
 def listen(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
@@ -82,6 +70,13 @@ class _Client:
         return taken
 
 
+class _Running(NamedTuple):
+    """An unfinished generation: whose it is, and where its tokens count (None for the base model)."""
+
+    client: bytes
+    account: Account | None
+
+
 class EngineLoop:
     """Serves one engine to all API workers through a bound ROUTER socket."""
 
@@ -103,8 +98,12 @@ class EngineLoop:
         self._decoder = msgspec.msgpack.Decoder(ToEngine)
         self._encoder = msgspec.msgpack.Encoder()
         self._clients: dict[bytes, _Client] = {}
-        self._owners: dict[str, bytes] = {}  # request → client
-        self._purged: list[tuple[bytes, str]] = []
+        self._running: dict[str, _Running] = {}  # by request
+        self._tenants: dict[str, int] = {}  # to the numbers by which the engine knows them
+        self._traffic = TrafficBook()
+        self._residents = Residents(engine, adapters)
+        self._purges = Purges(self._residents)
+        self._descriptions = Descriptions(self._residents, self._traffic)
         self._next_tick = 0.0
         self._stopping = False
 
@@ -119,12 +118,14 @@ class EngineLoop:
             wait_ms = LOADING_PAUSE_MS if idle else 0
             if not self._engine.has_work():
                 wait_ms = max(1, int(1000 * (self._next_tick - time.monotonic())))
+                if self._purges:
+                    wait_ms = min(wait_ms, PURGING_PAUSE_MS)
             self._receive(wait_ms)
             self._send_news()
             if self._engine.has_work():
                 idle = not self._step()
                 self._send_news()
-            self._confirm_purges()
+            self._answer()
             self._tick()
 
     def _step(self) -> bool:
@@ -145,15 +146,25 @@ class EngineLoop:
 
     def _deliver(self, output: Output) -> None:
         request_id = output.request_id
-        owner = self._owners.get(request_id)
-        if owner is None:
+        running = self._running.get(request_id)
+        if running is None:
             return
-        self._clients[owner].step.deltas.append(Delta(*output))
-        if output.finish_reason is not None:
-            self._forget(request_id)
+        if running.account is not None:
+            running.account.output_tokens += len(output.token_ids)
+        deltas = self._clients[running.client].step.deltas
+        if output.finish_reason is None:
+            deltas.append(Delta(*output))
+            return
+        timings = output.timings
+        evictor = None if timings is None else self._residents.name(timings.evicted_by)
+        deltas.append(Delta(*output, evictor))
+        self._forget(request_id)
 
     def _forget(self, request_id: str) -> None:
-        self._clients[self._owners.pop(request_id)].requests.discard(request_id)
+        client, account = self._running.pop(request_id)
+        self._clients[client].requests.discard(request_id)
+        if account is not None:
+            account.end()
 
     def _receive(self, wait_ms: int) -> None:
         """Handle everything that has arrived; wait at most `wait_ms` for the first message."""
@@ -178,12 +189,16 @@ class EngineLoop:
                 self._add(routing_id, client, message)
         elif isinstance(message, Abort):
             for request_id in message.request_ids:
-                if request_id in self._owners:
+                if request_id in self._running:
                     self._engine.abort(request_id)
                     self._forget(request_id)
+        elif isinstance(message, Purge):
+            self._purges.ask(routing_id, message, self._traffic.unfinished(message.identity))
+            self._traffic.forget(message.identity)
+        elif isinstance(message, Describe):
+            self._descriptions.ask(routing_id, message.number)
         else:
-            self._adapters.purge(message.identity)
-            self._purged.append((routing_id, message.identity))
+            self._residents.pin(message.adapters)
 
     def _add(self, routing_id: bytes, client: _Client, message: Generate) -> None:
         adapter = message.adapter
@@ -196,21 +211,35 @@ class EngineLoop:
                     None if adapter is None else self._adapters.handle(adapter),
                     message.cache_salt,
                     message.priority,
+                    self._share(message.share),
                 )
             )
         except InvalidRequestError as error:
             refusal = Refusal(message.request_id, str(error), error.param, error.code)
             client.step.refused.append(refusal)
             return
-        self._owners[message.request_id] = routing_id
+        account = None
+        if adapter is not None:
+            account = self._traffic.account(adapter.identity)
+            account.begin(len(message.prompt_ids))
+        self._running[message.request_id] = _Running(routing_id, account)
         client.requests.add(message.request_id)
         client.step.accepted.append(message.request_id)
 
-    def _confirm_purges(self) -> None:
-        """The engine unloads at the beginning of a step, so this is for after one."""
-        purged, self._purged = self._purged, []
-        for routing_id, identity in purged:
-            self._send(routing_id, Purged(identity))
+    def _share(self, share: TenantShare) -> Share:
+        """For the engine a tenant is a number, the same one as long as the engine lives."""
+        number = self._tenants.setdefault(share.tenant, len(self._tenants))
+        return Share(number, share.weight, share.max_running, share.adapter_max_running)
+
+    def _answer(self) -> None:
+        """What was asked beside generations."""
+        if self._purges:
+            for routing_id, purged in self._purges.ended():
+                self._send(routing_id, purged)
+        if self._descriptions:
+            whole = not self._engine.has_work()
+            for routing_id, description in self._descriptions.proceed(whole=whole):
+                self._send(routing_id, description)
 
     def _send_news(self) -> None:
         for routing_id, client in list(self._clients.items()):
@@ -232,7 +261,8 @@ class EngineLoop:
             return
         for request_id in client.requests:
             self._engine.abort(request_id)
-            del self._owners[request_id]
+            if (account := self._running.pop(request_id).account) is not None:
+                account.end()
 
     def _tick(self) -> None:
         """Once a second: renew the statistics, and find out which clients are gone."""

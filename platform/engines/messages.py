@@ -2,10 +2,11 @@
 Everything one step has for one API worker travels in one message."""
 
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
-from loraplex.engine.request import FinishReason, TokenLogprob
+from loraplex.engine.request import FinishReason, Timings, TokenLogprob
 from loraplex.engine.sampling_params import SamplingParams
 
 
@@ -21,6 +22,25 @@ class AdapterFile(msgspec.Struct, frozen=True, array_like=True):
     config: bytes
 
 
+class TenantShare(msgspec.Struct, frozen=True, array_like=True):
+    """Whose turn a request takes; see `engine.request.Share`, which knows tenants by numbers.
+
+    Attributes:
+        tenant: its id.
+        weight: above 0; a tenant with weight 2 gets twice the tokens of one with weight 1 while both wait.
+        max_running, adapter_max_running: most requests of the tenant, and of the adapter version, at work at once.
+    """
+
+    tenant: str = ""
+    weight: float = 1.0
+    max_running: int | None = None
+    adapter_max_running: int | None = None
+
+
+# Whoever names no tenant.
+NOBODY = TenantShare()
+
+
 class Generate(msgspec.Struct, frozen=True, array_like=True, tag="generate"):
     """Start one generation. `epoch` is the engine life the sender means; another one ignores the message."""
 
@@ -31,6 +51,7 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag="generate"):
     adapter: AdapterFile | None
     cache_salt: bytes
     priority: int
+    share: TenantShare = NOBODY
 
 
 class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
@@ -40,16 +61,30 @@ class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
 
 
 class Purge(msgspec.Struct, frozen=True, array_like=True, tag="purge"):
-    """Drop an adapter from GPU, host and disk."""
+    """Drop an adapter from GPU, host and disk. One that comes again with the same number is the same wish."""
 
+    number: int
     identity: str
 
 
-ToEngine = Generate | Abort | Purge
+class Pin(msgspec.Struct, frozen=True, array_like=True, tag="pin"):
+    """These adapters, and no others, are to stay on the device whether they are used or not."""
+
+    adapters: list[AdapterFile]
+
+
+class Describe(msgspec.Struct, frozen=True, array_like=True, tag="describe"):
+    """Ask for a `Description`."""
+
+    number: int
+
+
+ToEngine = Generate | Abort | Purge | Pin | Describe
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):
-    """What one step added to one generation; the fields are those of `engine.request.Output`."""
+    """What one step added to one generation; the fields are those of `engine.request.Output`, and last the identity of
+    the adapter `timings.evicted_by` speaks of, or `EVICTED_BY_KV`."""
 
     request_id: str
     token_ids: tuple[int, ...]
@@ -60,6 +95,8 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     prompt_tokens: int
     cached_tokens: int
     output_tokens: int
+    timings: Timings | None = None
+    evicted_by: str | None = None
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True):
@@ -80,9 +117,80 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
 
 
 class Purged(msgspec.Struct, frozen=True, array_like=True, tag="purged"):
-    """The adapter is gone from every tier of this engine."""
+    """The adapter is gone from every tier of this engine. The numbers are what was there to remove.
+
+    Attributes:
+        pages: pages of device memory overwritten with zeros.
+        blocks: KV blocks made unfindable.
+        host_entries, disk_files: copies removed from the host's memory and the disk.
+        requests: unfinished requests that were ended with an error.
+    """
+
+    number: int
+    identity: str
+    pages: int = 0
+    blocks: int = 0
+    host_entries: int = 0
+    disk_files: int = 0
+    requests: int = 0
+
+
+class Tier(StrEnum):
+    """The fastest place an adapter is in; one that is in none of them is in the database."""
+
+    DEVICE = "device"
+    LOADING = "loading"
+    HOST = "host"
+    DISK = "disk"
+    DATABASE = "database"
+
+
+class Traffic(NamedTuple):
+    """What was asked and written."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+
+class AdapterState(msgspec.Struct, array_like=True):
+    """One adapter as an engine knows it. Numbers count since the engine's start, or since it last forgot the adapter.
+
+    Attributes:
+        device_bytes, host_bytes, disk_bytes: what it takes in each tier.
+        loads, load_seconds: copies to the device, and the time from wanting it there to having it.
+        hits: admissions that found it on the device. evictions: times it was pushed out.
+        requests, prompt_tokens, output_tokens: what was asked of it and handed over.
+        last_evicted_by: identity of the adapter that pushed it out last, or `EVICTED_BY_KV`.
+        series: what it adds to metrics under its own name, if it is among the busiest; see `Description.other`.
+    """
 
     identity: str
+    tier: Tier = Tier.DATABASE
+    device_bytes: int = 0
+    host_bytes: int = 0
+    disk_bytes: int = 0
+    pinned: bool = False
+    loads: int = 0
+    load_seconds: float = 0.0
+    hits: int = 0
+    evictions: int = 0
+    last_evicted_by: str | None = None
+    running: int = 0
+    waiting: int = 0
+    requests: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    series: Traffic | None = None
+
+
+class Description(msgspec.Struct, frozen=True, array_like=True, tag="description"):
+    """Every adapter the engine knows of, in answer to `Describe`. `other` is the traffic of all adapters while they had
+    no series of their own: like each of the series it only grows."""
+
+    number: int
+    adapters: list[AdapterState]
+    other: Traffic = Traffic()
 
 
 class Goodbye(msgspec.Struct, frozen=True, array_like=True, tag="goodbye"):
@@ -91,7 +199,11 @@ class Goodbye(msgspec.Struct, frozen=True, array_like=True, tag="goodbye"):
     reason: str
 
 
-FromEngine = Step | Purged | Goodbye
+FromEngine = Step | Purged | Description | Goodbye
+
+
+# Stands for an adapter's identity where sequences' KV took its memory.
+EVICTED_BY_KV = "kv"
 
 
 class EngineState(StrEnum):

@@ -2,19 +2,20 @@
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from loraplex.platform.engines.base_model import BaseModel
 from loraplex.platform.engines.client import EngineClient
+from loraplex.platform.engines.messages import AdapterFile, Description, Purged
 from loraplex.platform.engines.process import ModelEndpoint
+from loraplex.platform.engines.status import EngineStatus
 from loraplex.platform.errors import ModelNotFoundError
 
 # An engine that is there answers a purge after its present step. One that is not is told when it is back.
 PURGE_SECONDS = 10.0
+# Thousands of adapters cost an engine some milliseconds to describe, however many look.
+DESCRIPTION_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +24,6 @@ class ServedBase:
 
     model: BaseModel
     client: EngineClient
-
-
-class EngineStatus(msgspec.Struct, frozen=True):
-    """What one engine last said about itself.
-
-    Attributes:
-        epoch: changes with every start of the process.
-        max_model_len: longest prompt plus output, tokens.
-        step_seconds: age of the step under way.
-        counters: numbers by name; those that count do so since the engine's start.
-    """
-
-    ready: bool
-    epoch: str | None = None
-    max_model_len: int = 0
-    step_seconds: float = 0.0
-    counters: dict[str, float] = {}
 
 
 class EnginePool:
@@ -58,6 +42,8 @@ class EnginePool:
             )
             for model in models
         }
+        self._described: asyncio.Future[dict[str, Description]] | None = None
+        self._described_at = 0.0
 
     async def __aenter__(self) -> "EnginePool":
         for base in self._bases.values():
@@ -88,13 +74,40 @@ class EnginePool:
         """Every engine takes requests."""
         return all(base.client.ready for base in self._bases.values())
 
-    async def purge(self, base: str, identity: str) -> None:
-        """Remove an adapter from all tiers of the engine of `base`. An engine that is down at the moment is told when
-        it comes back, after this has returned."""
+    async def purge(self, base: str, identity: str) -> Purged | None:
+        """Remove an adapter from all tiers of the engine of `base`; what was there. None if the engine did not answer:
+        one that is down at the moment is told when it comes back, after this has returned."""
         served = self._bases.get(base)
-        if served is not None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(served.client.purge(identity), PURGE_SECONDS)
+        if served is None:
+            return None
+        try:
+            return await asyncio.wait_for(served.client.control.purge(identity), PURGE_SECONDS)
+        except TimeoutError:
+            return None
+        finally:
+            self._described = None  # who looks now must not see what was there before
+
+    def pin(self, base: str, adapters: list[AdapterFile]) -> None:
+        """Keep these adapters, and no others, on the device of the engine of `base`, also of one that comes later."""
+        if (served := self._bases.get(base)) is not None:
+            served.client.control.pin(adapters)
+            self._described = None
+
+    async def describe(self) -> dict[str, Description]:
+        """Every adapter each engine knows of, at most a second old; an engine that is not running is not there."""
+        now = asyncio.get_running_loop().time()
+        if self._described is None or now - self._described_at > DESCRIPTION_SECONDS:
+            # Whoever asks meanwhile waits for the same answer.
+            self._described = asyncio.ensure_future(self._describe())
+            self._described_at = now
+        return await asyncio.shield(self._described)
+
+    async def _describe(self) -> dict[str, Description]:
+        names = list(self._bases)
+        answers = await asyncio.gather(
+            *(base.client.control.describe() for base in self._bases.values())
+        )
+        return {n: a for n, a in zip(names, answers, strict=True) if a is not None}
 
     def stats(self) -> dict[str, EngineStatus]:
         """Live state of each engine."""

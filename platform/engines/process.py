@@ -40,6 +40,29 @@ class ApiLaunch(msgspec.Struct, frozen=True):
     report_fd: int
 
 
+class LoaderLaunch(msgspec.Struct, frozen=True):
+    """What a loader process needs to know.
+
+    Attributes:
+        settings: `Settings.to_json`.
+        directory: of the base model.
+        dtype: the model's, as torch names it without its module.
+        memory_fd: the shared memory file, for `capacity` bytes of adapters.
+        held: ranges (start, bytes) of it the engine still reads; see `adapters.cache.AdapterCache.occupy`.
+        successor: an earlier loader of this engine has died.
+        channel_fd: the socket to the engine process.
+    """
+
+    settings: str
+    directory: str
+    dtype: str
+    memory_fd: int
+    capacity: int
+    held: list[tuple[int, int]] = []
+    successor: bool = False
+    channel_fd: int = -1
+
+
 class ReportKind(StrEnum):
     READY = "ready"
     FAILED = "failed"  # the message says why starting again would not help
@@ -52,7 +75,7 @@ class Report(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-Launch = TypeVar("Launch", EngineLaunch, ApiLaunch)
+Launch = TypeVar("Launch", EngineLaunch, ApiLaunch, LoaderLaunch)
 
 
 def read_launch(kind: type[Launch]) -> Launch:

@@ -1,7 +1,6 @@
-"""Owns the engine process: composes engine, adapter cache and database access, and runs the loop. Started by the
-supervisor as `python -m loraplex.platform.engines.worker`; imports nothing of the web framework."""
+"""Owns the engine process: composes engine and loader, and runs the loop. Started by the supervisor as
+`python -m loraplex.platform.engines.worker`; imports nothing of the web framework."""
 
-import asyncio
 import gc
 import logging
 import secrets
@@ -12,24 +11,22 @@ from pathlib import Path
 from types import FrameType
 
 import zmq
-from sqlalchemy import select
 
-from loraplex.adapters.cache import AdapterCache, disk_entry
-from loraplex.adapters.disk_cache import DiskCache
 from loraplex.engine.config import EngineConfig, InvalidConfigError
 from loraplex.engine.engine import Engine
 from loraplex.engine.model_config import ModelConfig, UnsupportedModelError
 from loraplex.engine.model_runner import resolve_device, resolve_dtype
-from loraplex.platform.catalog.resolve import identity
-from loraplex.platform.db.database import open_database
-from loraplex.platform.db.loader_blobs import LoaderBlobs
-from loraplex.platform.db.models import Adapter, AdapterVersion
 from loraplex.platform.engines.adapters import AdapterHandles
+from loraplex.platform.engines.loader_client import LoaderClient
 from loraplex.platform.engines.loop import EngineLoop, listen
+from loraplex.platform.engines.pinning import pin_in_background
 from loraplex.platform.engines.process import EngineLaunch, ReportKind, read_launch, report
 from loraplex.platform.engines.pulse import Pulse
+from loraplex.platform.engines.warmth import Warmth
 from loraplex.platform.settings import Settings
 
+# It starts beside the engine and takes 2 to 3 s of processor time; an engine without it still serves its base model.
+LOADER_START_SECONDS = 30.0
 # Generous: the first steps compile kernels.
 STALL_SECONDS = 600.0
 
@@ -49,17 +46,28 @@ def main() -> int:
     pulse = Pulse(context, launch.model.endpoint, epoch, STALL_SECONDS)
     pulse.start()
     try:
-        cache, engine = _compose(settings, Path(launch.model.directory))
+        loader, engine = _compose(settings, Path(launch.model.directory))
     except (UnsupportedModelError, InvalidConfigError) as error:
         report(launch.report_fd, ReportKind.FAILED, str(error))
         return 2
-    handles = AdapterHandles(cache, engine.unload)
-    loop = EngineLoop(engine, handles, socket, pulse, epoch, lambda: _stats(engine, cache))
+    handles = AdapterHandles(loader, engine.unload)
+    warmth = Warmth(engine, handles, loader)
+
+    def stats() -> dict[str, float]:
+        """Called by the loop once a second."""
+        warmth.tick()
+        return _stats(engine, loader)
+
+    loop = EngineLoop(engine, handles, socket, pulse, epoch, stats)
 
     def stop(signum: int, frame: FrameType | None) -> None:
         loop.stop()
 
     signal.signal(signal.SIGTERM, stop)
+    if not loader.wait_until_up(LOADER_START_SECONDS):
+        logging.getLogger(__name__).warning(
+            "the adapter loader is not up yet: adapters wait for it"
+        )
     # What is there now stays. A full collection over the modules of torch and its friends stops the step loop for
     # a tenth of a second; one over what requests leave takes microseconds.
     gc.collect()
@@ -71,13 +79,14 @@ def main() -> int:
     finally:
         pulse.close()
         socket.close()
-        cache.close()
+        warmth.tell()
+        loader.close()
         context.term()
     return 0
 
 
-def _compose(settings: Settings, model: Path) -> tuple[AdapterCache, Engine]:
-    """The engine and, below it, device ← host ← disk ← database.
+def _compose(settings: Settings, model: Path) -> tuple[LoaderClient, Engine]:
+    """The engine and, below it, a loader that gets itself ready while the model is loaded.
 
     Raises:
         UnsupportedModelError, InvalidConfigError: the model or the settings will not do.
@@ -90,38 +99,26 @@ def _compose(settings: Settings, model: Path) -> tuple[AdapterCache, Engine]:
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
         gpu_memory_utilization=settings.gpu_memory_utilization,
+        arena_bytes=settings.arena_size,
+        enable_prefix_cache=not settings.no_prefix_cache,
         load_format=settings.load_format,
     )
     shape = ModelConfig.from_directory(model)
     device = resolve_device(config.device)
-    # One directory per base model: each has one process that keeps it within its size.
-    directory = settings.data_dir / "cache" / shape.fingerprint[:16]
-    files = DiskCache(LoaderBlobs.open(settings), directory, settings.disk_cache_size)
-    # The database alone is the truth: what was deleted while no engine ran must not survive here.
-    files.keep_only(asyncio.run(_stored_entries(settings)))
-    cache = AdapterCache(
-        files,
-        shape.modules(),
-        resolve_dtype(config.dtype, shape, device),
-        host_bytes=settings.host_cache_size,
-        pin=device.type == "cuda",
-    )
-    return cache, Engine(config, cache)
-
-
-async def _stored_entries(settings: Settings) -> set[str]:
-    database = open_database(settings)
+    dtype = resolve_dtype(config.dtype, shape, device)
+    loader = LoaderClient(settings.to_json(), str(model), dtype, settings.host_cache_size)
     try:
-        async with database.main.reading() as session:
-            query = select(Adapter.tenant_id, AdapterVersion.digest).join(AdapterVersion.adapter)
-            return {disk_entry(identity(*row)) for row in await session.execute(query)}
-    finally:
-        await database.close()
+        if device.type == "cuda":
+            pin_in_background(loader.memory.region[: loader.memory.capacity], device)
+        return loader, Engine(config, loader)
+    except BaseException:
+        loader.close()
+        raise
 
 
-def _stats(engine: Engine, cache: AdapterCache) -> dict[str, float]:
+def _stats(engine: Engine, loader: LoaderClient) -> dict[str, float]:
     stats: dict[str, float] = asdict(engine.stats())
-    return stats | {f"cache_{name}": value for name, value in asdict(cache.stats()).items()}
+    return stats | {f"cache_{name}": value for name, value in asdict(loader.stats()).items()}
 
 
 def _exit(signum: int, frame: FrameType | None) -> None:

@@ -1,5 +1,5 @@
-"""Owns the OpenAI routes, each at `/v1/...` and at `/t/{tenant}/v1/...`, and the live view of the engines. Keys, scopes
-and the tenant of the path were checked before a handler runs."""
+"""Owns the OpenAI routes, each at `/v1/...` and at `/t/{tenant}/v1/...`. Keys, scopes and the tenant of the path were
+checked before a handler runs."""
 
 from collections.abc import Awaitable
 from typing import Any
@@ -7,16 +7,14 @@ from typing import Any
 from litestar import Controller, MediaType, Request, get, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
-from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 
-from loraplex.platform.auth.guards import requires_operator
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.body import decode_body
 from loraplex.platform.catalog.service import CatalogService
-from loraplex.platform.engines.pool import EnginePool, EngineStatus
+from loraplex.platform.engines.pool import EnginePool
 from loraplex.platform.inference.answer import Answer
 from loraplex.platform.inference.bodies import Model, ModelList
 from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest
@@ -28,6 +26,8 @@ from loraplex.platform.inference.streaming import (
     while_connected,
 )
 from loraplex.platform.inference.templates import Templates
+from loraplex.platform.ledger.recorder import Recorder
+from loraplex.platform.tenants.shares import Shares
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 # An error in front of the first token still gets its own HTTP status, unless it takes longer than this: then the
@@ -41,12 +41,14 @@ def provide_inference(
     request: Request[Any, Any, State],
     catalog: NamedDependency[CatalogService],
     engines: NamedDependency[EnginePool],
+    shares: NamedDependency[Shares],
+    recorder: NamedDependency[Recorder],
 ) -> InferenceService:
     """Dependency `inference`. Its templates belong to the app: they are compiled, and their process started, once."""
     state = request.app.state
     if "chat_templates" not in state:
         state.chat_templates = Templates()
-    return InferenceService(catalog, engines, state.chat_templates)
+    return InferenceService(catalog, engines, state.chat_templates, shares, recorder)
 
 
 class InferenceController(Controller):
@@ -96,12 +98,6 @@ class InferenceController(Controller):
         return await _answer(request, inference.chat(principal, body), stream=bool(body.stream))
 
 
-@get("/api/v1/engine", guards=[requires_operator], sync_to_thread=False)
-def engine_state(engines: NamedDependency[EnginePool]) -> dict[str, EngineStatus]:
-    """Live state of each engine by base model."""
-    return engines.stats()
-
-
 async def _answer(
     request: Request[Any, Any, State], start: Awaitable[Answer], *, stream: bool
 ) -> ASGIApp:
@@ -120,6 +116,3 @@ async def _answer(
             raise
     except ClientGoneError:
         return ASGIResponse(status_code=CLIENT_CLOSED_REQUEST)
-
-
-inference_routes: list[type[Controller] | HTTPRouteHandler] = [InferenceController, engine_state]

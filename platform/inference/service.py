@@ -2,13 +2,15 @@
 
 import hashlib
 from dataclasses import dataclass
+from uuid import UUID
 
 from loraplex.engine.sampling_params import SamplingParams
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.catalog.resolve import ResolvedVersion
 from loraplex.platform.catalog.service import CatalogService
 from loraplex.platform.engines.generation import Job
-from loraplex.platform.engines.messages import AdapterFile
+from loraplex.platform.engines.messages import AdapterFile, TenantShare
+from loraplex.platform.engines.outcome import Settle
 from loraplex.platform.engines.pool import EnginePool, ServedBase
 from loraplex.platform.errors import BadRequestError, ModelNotFoundError
 from loraplex.platform.inference.answer import Answer, ChatWriter, CompletionWriter, Heading
@@ -19,6 +21,8 @@ from loraplex.platform.inference.params import chat_params, choices, completion_
 from loraplex.platform.inference.prompts import encode, read_prompts, tokenizer_of
 from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest, StreamOptions
 from loraplex.platform.inference.templates import Templates
+from loraplex.platform.ledger.recorder import Recorder
+from loraplex.platform.tenants.shares import Entitlement, Shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,15 @@ class Target:
 
     base: ServedBase
     version: ResolvedVersion | None
-    tenant: str
+    tenant: UUID
+    entitlement: Entitlement
+
+    @property
+    def share(self) -> TenantShare:
+        """Whose turn the engine gives a request."""
+        weight, max_running = self.entitlement
+        limit = None if self.version is None else self.version.max_running
+        return TenantShare(str(self.tenant), weight, max_running, limit)
 
     @property
     def adapter(self) -> AdapterFile | None:
@@ -46,17 +58,26 @@ class Target:
     def cache_salt(self) -> bytes:
         """Only requests of one tenant for one version may share prefix-cache blocks."""
         digest = self.version.digest if self.version is not None else ""
-        parts = (self.base.model.config.fingerprint, digest, self.tenant)
+        parts = (self.base.model.config.fingerprint, digest, str(self.tenant))
         return hashlib.sha256("\n".join(parts).encode()).digest()
 
 
 class InferenceService:
     """Prepares and starts work; how answers look is decided by the writers in `answer`."""
 
-    def __init__(self, catalog: CatalogService, engines: EnginePool, templates: Templates) -> None:
+    def __init__(
+        self,
+        catalog: CatalogService,
+        engines: EnginePool,
+        templates: Templates,
+        shares: Shares,
+        recorder: Recorder,
+    ) -> None:
         self._catalog = catalog
         self._engines = engines
         self._templates = templates
+        self._shares = shares
+        self._recorder = recorder
 
     async def complete(self, principal: Principal, request: CompletionRequest) -> Answer:
         """Start the jobs of a completion request.
@@ -77,7 +98,8 @@ class InferenceService:
         heading = Heading.new("cmpl", request.model, model.config.fingerprint)
         options = request.stream_options or StreamOptions()
         writer = CompletionWriter(heading, model.tokenizer, n, echoes, options)
-        return Answer(await target.base.client.generate(jobs), writer)
+        settle = self._account(principal, target, heading)
+        return Answer(await target.base.client.generate(jobs, settle), writer)
 
     async def chat(self, principal: Principal, request: ChatRequest) -> Answer:
         """Start the jobs of a chat request.
@@ -96,7 +118,8 @@ class InferenceService:
         try:
             (ids,) = await encode(tokenizer, [text], special=False, context=target.context)
             jobs = _jobs(target, [tuple(ids)], params, n, request.priority or 0)
-            return Answer(await target.base.client.generate(jobs), writer)
+            settle = self._account(principal, target, heading)
+            return Answer(await target.base.client.generate(jobs, settle), writer)
         except BadRequestError as error:
             if error.param == "prompt":
                 raise BadRequestError(error.message, code=error.code, param="messages") from None
@@ -128,7 +151,16 @@ class InferenceService:
     async def _target(self, principal: Principal, name: str) -> Target:
         resolved = await self._catalog.resolve(principal.tenant_id, name)
         base = self._engines.for_base(resolved.base_name)
-        return Target(base, resolved.version, str(principal.tenant_id))
+        # An operator's key resolves to nothing, see `CatalogService.resolve`.
+        assert principal.tenant_id is not None
+        entitlement = await self._shares.of(principal.tenant_id)
+        return Target(base, resolved.version, principal.tenant_id, entitlement)
+
+    def _account(self, principal: Principal, target: Target, heading: Heading) -> Settle:
+        name = target.base.model.name
+        return self._recorder.account(
+            target.tenant, principal.key_id, heading.id, name, target.version
+        )
 
     async def _render(self, target: Target, request: ChatRequest) -> str:
         tokenizer = tokenizer_of(target.base.model)
@@ -155,9 +187,9 @@ class InferenceService:
 def _jobs(
     target: Target, prompts: list[tuple[int, ...]], params: SamplingParams, n: int, priority: int
 ) -> list[Job]:
-    adapter, salt = target.adapter, target.cache_salt
+    adapter, salt, share = target.adapter, target.cache_salt, target.share
     return [
-        Job(prompt, choice, adapter, salt, priority)
+        Job(prompt, choice, adapter, salt, priority, share)
         for prompt in prompts
         for choice in choices(params, n)
     ]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from litestar import Controller, Request, delete, get, post
+from litestar import Controller, Request, delete, get, patch, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, QueryParameter
@@ -12,11 +12,16 @@ from loraplex.platform.auth.principal import DEFAULT_SCOPES, Principal
 from loraplex.platform.auth.service import KeyService
 from loraplex.platform.body import decode_body
 from loraplex.platform.nul import refuse_nul
-from loraplex.platform.tenants.operations import CreateKeyOperation, CreateTenantOperation
+from loraplex.platform.tenants.operations import (
+    ChangeTenantOperation,
+    CreateKeyOperation,
+    CreateTenantOperation,
+)
 from loraplex.platform.tenants.schemas import (
     KeyCreate,
     KeyList,
     KeyOut,
+    TenantChange,
     TenantCreate,
     TenantList,
     TenantOut,
@@ -27,7 +32,7 @@ Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
 
 
 class TenantController(Controller):
-    """Operators make tenants."""
+    """Operators make and change tenants."""
 
     path = "/api/v1/tenants"
     tags = ("tenants",)
@@ -55,6 +60,18 @@ class TenantController(Controller):
         rows = await tenants.list(after, limit)
         following = rows[-1].name if len(rows) == limit else None
         return TenantList([TenantOut.of(row) for row in rows], following)
+
+    @patch("/{tenant:str}", operation_id="ChangeTenant", operation_class=ChangeTenantOperation)
+    async def change(
+        self,
+        request: Request[Any, Any, State],
+        tenant: FromPath[str],
+        principal: NamedDependency[Principal],
+        tenants: NamedDependency[TenantService],
+    ) -> TenantOut:
+        """Change a tenant's share of the engines."""
+        data = decode_body(await request.body(), TenantChange)
+        return TenantOut.of(await tenants.change(principal, tenant, data.weight, data.max_running))
 
 
 class KeyController(Controller):

@@ -20,6 +20,28 @@ class CreateTenantOperation(Operation):
 
 
 @dataclass
+class ChangeTenantOperation(Operation):
+    """What can be changed about a tenant."""
+
+    def __post_init__(self) -> None:
+        fields = {
+            "weight": Schema(
+                type=OpenAPIType.NUMBER,
+                minimum=0.01,
+                maximum=1000,
+                description="share of a busy engine beside other tenants",
+            ),
+            "max_running": Schema(
+                type=[OpenAPIType.INTEGER, OpenAPIType.NULL],
+                minimum=1,
+                maximum=1_000_000,
+                description="most requests of the tenant an engine works on at once; null: no limit",
+            ),
+        }
+        self.request_body = body_of("application/json", object_schema(fields, required=[]))
+
+
+@dataclass
 class CreateKeyOperation(Operation):
     """What a new key may be given."""
 

@@ -14,6 +14,8 @@ TENANT_NAME_MEANING = "lower-case letters, digits and dashes, at most 63"
 KEY_NAME_LENGTH = 100
 
 TenantName = Annotated[str, Meta(pattern=TENANT_NAME, description=TENANT_NAME_MEANING)]
+Weight = Annotated[float, Meta(ge=0.01, le=1000, description="share of a busy engine")]
+MaxRunning = Annotated[int, Meta(ge=1, le=1_000_000)]
 # PostgreSQL stores no NUL.
 KeyName = Annotated[str, Meta(max_length=KEY_NAME_LENGTH, pattern=r"^[^\x00]*$")]
 
@@ -24,16 +26,25 @@ class TenantCreate(Struct, forbid_unknown_fields=True):
     name: TenantName
 
 
+class TenantChange(Struct, forbid_unknown_fields=True):
+    """What is to change about a tenant; null for `max_running` is no limit."""
+
+    weight: Weight | UnsetType = UNSET
+    max_running: MaxRunning | UnsetType | None = UNSET
+
+
 class TenantOut(Struct):
-    """A tenant."""
+    """A tenant; `weight` is its share of a busy engine, `max_running` how many requests an engine works on at once."""
 
     id: str
     name: str
     created_at: datetime
+    weight: float
+    max_running: int | None
 
     @classmethod
     def of(cls, row: Tenant) -> "TenantOut":
-        return cls(str(row.id), row.name, row.created_at)
+        return cls(str(row.id), row.name, row.created_at, row.weight, row.max_running)
 
 
 class TenantList(Struct):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from msgspec import UNSET, UnsetType
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
@@ -10,13 +11,15 @@ from loraplex.platform.db.audit import record
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Tenant
 from loraplex.platform.errors import ConflictError, NotFoundError
+from loraplex.platform.tenants.shares import Shares
 
 
 class TenantService:
     """What operators do with tenants."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, shares: Shares) -> None:
         self._database = database
+        self._shares = shares
 
     async def create(self, actor: Principal, name: str) -> Tenant:
         """A new tenant.
@@ -51,5 +54,42 @@ class TenantService:
         async with self._database.main.reading() as session:
             tenant = await session.scalar(select(Tenant).where(Tenant.name == name))
         if tenant is None:
-            raise NotFoundError(f"There is no tenant {name[:63]!r}.")
+            raise _unknown(name)
         return tenant
+
+    async def change(
+        self,
+        actor: Principal,
+        name: str,
+        weight: float | UnsetType = UNSET,
+        max_running: int | UnsetType | None = UNSET,
+    ) -> Tenant:
+        """Give a tenant another share or limit: from the next request on here, within seconds in other processes.
+
+        Raises:
+            NotFoundError: there is none of this name.
+        """
+        async with self._database.main.writing() as session:
+            query = select(Tenant).where(Tenant.name == name).with_for_update()
+            tenant = await session.scalar(query)
+            if tenant is None:
+                raise _unknown(name)
+            if weight is not UNSET:
+                tenant.weight = weight
+            if max_running is not UNSET:
+                tenant.max_running = max_running
+            record(
+                session,
+                actor,
+                "tenant.change",
+                name,
+                tenant.id,
+                weight=tenant.weight,
+                max_running=tenant.max_running,
+            )
+        self._shares.forget(tenant.id)
+        return tenant
+
+
+def _unknown(name: str) -> NotFoundError:
+    return NotFoundError(f"There is no tenant {name[:63]!r}.")

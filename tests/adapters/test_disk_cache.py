@@ -4,9 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,9 +27,12 @@ def blob(number: int, size: int = 1000) -> bytes:
     return bytes([number]) * size
 
 
-def read(cache: DiskCache, digest: str, size: int = 1000) -> bytes:
-    with cache.open(digest, digest, size) as file:
-        return file.read()
+def read(cache: DiskCache, digest: str, size: int = 1000, *, fresh: bool = False) -> bytes:
+    """As a reader does who finds the bytes right."""
+    with closing(cache.open(digest, digest, size, fresh=fresh)) as file:
+        data = b"".join(file.pieces())
+        file.keep()
+        return data
 
 
 def files(path: Path) -> set[str]:
@@ -43,8 +48,35 @@ def test_a_file_is_fetched_once_and_kept_by_digest(store: MemoryStore, tmp_path:
     assert cache.usage() == (1, 1000)
 
 
+class Clock:
+    """Every fetch takes a second, or as many as a test says."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.seconds = 1.0
+
+    def __call__(self) -> float:
+        self.now += self.seconds
+        return self.now
+
+
+def test_what_is_slow_to_fetch_stays_longer(store: MemoryStore, tmp_path: Path) -> None:
+    clock = Clock()
+    cache = DiskCache(store, tmp_path, 3000, clock=clock)
+    digests = [store.add(blob(n)) for n in range(6)]
+    for n, seconds in enumerate((30.0, 1.0, 1.0, 1.0, 1.0)):
+        clock.seconds = seconds
+        read(cache, digests[n])
+    assert f"{digests[0]}.safetensors" in files(tmp_path)
+    assert f"{digests[4]}.safetensors" in files(tmp_path)
+    clock.seconds = 1.0
+    for n in range(1, 100):  # but not for ever, if nobody reads it
+        read(cache, digests[1 + n % 5])
+    assert f"{digests[0]}.safetensors" not in files(tmp_path)
+
+
 def test_the_least_recently_used_go_first(store: MemoryStore, tmp_path: Path) -> None:
-    cache = DiskCache(store, tmp_path, 3000)
+    cache = DiskCache(store, tmp_path, 3000, clock=Clock())
     digests = [store.add(blob(n)) for n in range(4)]
     for digest in (*digests[:3], digests[0], digests[3]):
         read(cache, digest)
@@ -68,10 +100,13 @@ def test_the_order_of_use_survives_a_restart(store: MemoryStore, tmp_path: Path)
 def test_an_evicted_file_stays_readable_for_who_has_it(store: MemoryStore, tmp_path: Path) -> None:
     cache = DiskCache(store, tmp_path, 1000)
     first, second = store.add(blob(1)), store.add(blob(2))
-    with cache.open(first, first, 1000) as file:
+    read(cache, first)
+    with closing(cache.open(first, first, 1000)) as file:
+        pieces = file.pieces()
+        cache.path(first).unlink()
         read(cache, second)
         assert files(tmp_path) == {f"{second}.safetensors"}
-        assert file.read() == blob(1)
+        assert b"".join(pieces) == blob(1)
 
 
 def test_a_file_larger_than_the_cache_is_not_kept(store: MemoryStore, tmp_path: Path) -> None:
@@ -90,8 +125,7 @@ def test_a_damaged_file_is_fetched_again(damage: str, store: MemoryStore, tmp_pa
     path = cache.path(digest)
     path.write_bytes({"cut": blob(1)[:-1], "longer": blob(1, 1001), "other": blob(3)}[damage])
     # A wrong size shows at once; other bytes show to the reader, who asks again.
-    with cache.open(digest, digest, 1000, fresh=damage == "other") as file:
-        assert file.read() == blob(1)
+    assert read(cache, digest, fresh=damage == "other") == blob(1)
     assert path.read_bytes() == blob(1)
     assert store.reads[digest] == 2
 
@@ -101,8 +135,12 @@ def test_wrong_bytes_from_the_store_are_never_kept(store: MemoryStore, tmp_path:
     digest = store.add(blob(1))
     for wrong in (blob(2), blob(1, 999), blob(1, 5000), b""):
         store.files[digest] = wrong
-        with pytest.raises(DigestMismatchError, match="push the adapter again"):
-            cache.open(digest, digest, 1000)
+        with closing(cache.open(digest, digest, 1000)) as file:
+            if len(wrong) == 1000:  # then its reader finds out, and does not keep it
+                assert b"".join(file.pieces()) == wrong
+            else:
+                with pytest.raises(DigestMismatchError, match="push the adapter again"):
+                    list(file.pieces())
         assert files(tmp_path) == set()
     store.files[digest] = blob(1)
     assert read(cache, digest) == blob(1)
@@ -113,9 +151,9 @@ def test_a_failing_store_leaves_nothing(store: MemoryStore, tmp_path: Path) -> N
     digest = store.add(blob(1))
     store.failures[digest] = [BlobUnavailableError("down"), OSError("broken")]
     with pytest.raises(BlobUnavailableError, match="down"):
-        cache.open(digest, digest, 1000)
+        read(cache, digest)
     with pytest.raises(OSError, match="broken"):
-        cache.open(digest, digest, 1000)
+        read(cache, digest)
     assert files(tmp_path) == set()
     assert read(cache, digest) == blob(1)
 
@@ -195,7 +233,7 @@ class Slow:
         print("writing", flush=True)
         time.sleep(60)
     def size(self, digest): return 2000
-DiskCache(Slow(), Path(sys.argv[1]), 10**6).open("0" * 64, "0" * 64, 2000)
+list(DiskCache(Slow(), Path(sys.argv[1]), 10**6).open("0" * 64, "0" * 64, 2000).pieces())
 """
 
 
@@ -214,6 +252,41 @@ def test_leftovers_of_a_killed_process_are_removed(store: MemoryStore, tmp_path:
     assert files(tmp_path) == {temporary}
     DiskCache(store, tmp_path, 10_000)
     assert files(tmp_path) == set()
+
+
+def test_a_full_disk_hinders_no_reader(
+    store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = store.add(blob(1))
+    cache = DiskCache(store, tmp_path, 10_000)
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for name in ("mkstemp", "fsync"):  # at the beginning, at the end
+        with monkeypatch.context() as patch:
+            patch.setattr(tempfile if name == "mkstemp" else os, name, full)
+            assert read(cache, digest) == blob(1)
+        assert files(tmp_path) == set()
+    assert cache.usage() == (0, 0)
+    assert read(cache, digest) == blob(1)
+    assert cache.usage() == (1, 1000)
+
+
+def test_what_is_being_written_counts(store: MemoryStore, tmp_path: Path) -> None:
+    cache = DiskCache(store, tmp_path, 2500)
+    old, new, other = (store.add(blob(n)) for n in range(3))
+    read(cache, old)
+    with (
+        closing(cache.open(new, new, 1000)) as first,
+        closing(cache.open(other, other, 1000)) as second,
+    ):
+        assert b"".join(first.pieces()) == blob(1)
+        assert b"".join(second.pieces()) == blob(2)
+        assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 2500
+        first.keep()
+        second.keep()
+    assert cache.usage() == (2, 2000)
 
 
 def test_foreign_files_are_left_alone(store: MemoryStore, tmp_path: Path) -> None:

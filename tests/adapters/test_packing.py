@@ -1,11 +1,10 @@
 """Packed adapters hold exactly what PEFT would add, in the order and within the pages the kernels expect."""
 
 import hashlib
-import io
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,15 @@ import safetensors.torch
 import torch
 
 from loraplex.adapters.admission import AdmissionReport
+from loraplex.adapters.blobs import file_pieces
 from loraplex.adapters.errors import BlobUnavailableError, DigestMismatchError
 from loraplex.adapters.layout import plan
-from loraplex.adapters.packing import pack, plan_rows
+from loraplex.adapters.packing import pack
 from loraplex.adapters.peft_directory import admit_directory
 from loraplex.adapters.upload import UploadInspector
-from loraplex.engine.lora import LoRAWeights, page_elements
+from loraplex.engine.lora import LoRAWeights
 from loraplex.engine.model_config import ModelConfig, Module
+from loraplex.engine.pages import page_elements
 from support.adapter_files import (
     PREFIX,
     config_json,
@@ -80,7 +81,15 @@ def pack_directory(
     path: Path, report: AdmissionReport, modules: tuple[Module, ...], dtype: torch.dtype
 ) -> LoRAWeights:
     with (path / "adapter_model.safetensors").open("rb") as file:
-        return pack(file, report.canonical_config, report.weights_sha256, modules, dtype)
+        pieces = file_pieces(file)
+        return pack(pieces, report.canonical_config, report.weights_sha256, modules, dtype)
+
+
+def pieces_of(data: bytes, size: int = 1000) -> Iterator[bytes]:
+    """A file in pieces that end anywhere, one of them empty."""
+    yield b""
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
 
 
 def delta_weights(base: Path, adapter: Path) -> dict[str, torch.Tensor]:
@@ -109,19 +118,27 @@ def test_rows_equal_what_peft_adds(
         assert delta.abs().max() > 0.01
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("stored", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("stored", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("alpha", [7, 3, 2])
 def test_the_scale_is_folded_before_the_cast(
-    dtype: torch.dtype, stored: str, base: Path, modules: tuple[Module, ...], tmp_path: Path
+    dtype: torch.dtype,
+    stored: str,
+    alpha: int,
+    base: Path,
+    modules: tuple[Module, ...],
+    tmp_path: Path,
 ) -> None:
-    adapter = peft_adapter(base, tmp_path / "a", rank=3, alpha=7, targets=["q_proj"], dtype=stored)
+    adapter = peft_adapter(
+        base, tmp_path / "a", rank=3, alpha=alpha, targets=["q_proj"], dtype=stored
+    )
     report = admit_directory(adapter, modules)
     rows = unpack(pack_directory(adapter, report, modules, dtype), modules)
     file = safetensors.torch.load_file(adapter / "adapter_model.safetensors")
     a, b = rows["model.layers.0.self_attn.q_proj"]
     name = f"{PREFIX}model.layers.0.self_attn.q_proj"
     assert torch.equal(a, file[f"{name}.lora_A.weight"].to(dtype))
-    assert torch.equal(b.T, (file[f"{name}.lora_B.weight"].float() * (7 / 3)).to(dtype))
+    assert torch.equal(b.T, (file[f"{name}.lora_B.weight"].float() * (alpha / 3)).to(dtype))
 
 
 def test_tied_embedding_adapters_are_both_packed(tmp_path: Path) -> None:
@@ -180,10 +197,11 @@ def test_rows_of_a_site_lie_together_and_never_cross_a_page(modules: tuple[Modul
     order += [a["o_proj"], b["o_proj"], a["gate_proj"], a["up_proj"], b["gate_proj"], b["up_proj"]]
     order += [a["down_proj"], b["down_proj"]]
     assert order == sorted(order)
-    rows, elements = plan_rows(ranks, modules, page)
-    assert elements == layout.elements
-    assert [r.module for r in rows] == sorted(ranks)
-    assert [r.rank for r in rows] == [ranks[r.module] for r in rows]
+    weights = layout.weights(torch.empty(0))
+    assert weights.modules.tolist() == sorted(ranks)
+    assert weights.ranks.tolist() == [ranks[index] for index in sorted(ranks)]
+    assert weights.a_rows.tolist() == [o for i in sorted(ranks) for o in layout.a[i].offsets()]
+    assert weights.b_rows.tolist() == [o for i in sorted(ranks) for o in layout.b[i].offsets()]
 
 
 def wide_modules() -> tuple[Module, ...]:
@@ -210,9 +228,9 @@ def test_matrices_larger_than_a_page_and_a_slab(stored: str) -> None:
     tensors = lora_tensors(chosen, rank=24, dtype=stored)
     data, digest = weights_bytes(tensors), hashlib.sha256(weights_bytes(tensors)).hexdigest()
     weights = pack(
-        io.BytesIO(data), config_json(r=24, lora_alpha=12), digest, modules, torch.float32
+        pieces_of(data), config_json(r=24, lora_alpha=12), digest, modules, torch.float32
     )
-    page = page_elements(torch.float32, 150_001)
+    page = page_elements(torch.float32, modules)
     assert weights.buffer.numel() % page == 0
     for name, (a, b) in unpack(weights, modules).items():
         assert np.array_equal(
@@ -220,26 +238,31 @@ def test_matrices_larger_than_a_page_and_a_slab(stored: str) -> None:
         )
         expected = tensors[f"{PREFIX}{name}.lora_B.weight"].T.astype(np.float32) * 0.5
         assert np.array_equal(b.numpy(), expected)
-    for rows in weights.modules:
-        for offset in rows.a_offsets:
-            assert offset // page == (offset + modules[rows.module].in_features - 1) // page
+    wide = [modules[i].in_features for i in weights.modules.repeat(weights.ranks)]
+    for offset, width in zip(weights.a_rows, wide, strict=True):
+        assert offset // page == (offset + width - 1) // page
 
 
 def test_unused_elements_are_zero(modules: tuple[Module, ...]) -> None:
     data = weights_bytes(lora_tensors(modules[:1]))
     digest = hashlib.sha256(data).hexdigest()
-    weights = pack(io.BytesIO(data), config_json(), digest, modules, torch.float32)
+    weights = pack(pieces_of(data), config_json(), digest, modules, torch.float32)
     used = sum(4 * (m.in_features + m.out_features) for m in modules[:1])
     assert weights.buffer[:used].abs().min() > 0
     assert not weights.buffer[used:].any()
 
 
-@pytest.mark.gpu
-def test_buffers_can_be_page_locked(modules: tuple[Module, ...]) -> None:
-    data = weights_bytes(lora_tensors(modules[:1]))
+def test_the_buffer_is_what_the_caller_gives(modules: tuple[Module, ...]) -> None:
+    data = weights_bytes(lora_tensors(modules[:7]))
     digest = hashlib.sha256(data).hexdigest()
-    weights = pack(io.BytesIO(data), config_json(), digest, modules, torch.bfloat16, pin=True)
-    assert weights.buffer.is_pinned()
+    memory = torch.full(
+        (64 * 1024 * 1024,), 255, dtype=torch.uint8
+    )  # nothing may be taken for zero
+    args = (config_json(), digest, modules, torch.float32)
+    given = pack(pieces_of(data), *args, lambda size: memory[:size])
+    own = pack(pieces_of(data, 10**9), *args)
+    assert given.buffer.data_ptr() == memory.data_ptr()
+    assert torch.equal(given.buffer, own.buffer)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +281,7 @@ def test_other_bytes_are_never_served(spoil: Any, modules: tuple[Module, ...]) -
     data = weights_bytes(lora_tensors(modules[:7]))
     digest = hashlib.sha256(data).hexdigest()
     with pytest.raises(DigestMismatchError):
-        pack(io.BytesIO(spoil(data)), config_json(), digest, modules, torch.float32)
+        pack(pieces_of(spoil(data)), config_json(), digest, modules, torch.float32)
 
 
 def test_values_beyond_float16_are_refused(modules: tuple[Module, ...]) -> None:
@@ -271,14 +294,14 @@ def test_values_beyond_float16_are_refused(modules: tuple[Module, ...]) -> None:
     report = inspector.finish()
     with pytest.raises(BlobUnavailableError, match="overflow float16"):
         pack(
-            io.BytesIO(data),
+            pieces_of(data),
             report.canonical_config,
             report.weights_sha256,
             modules,
             torch.float16,
         )
     packed = pack(
-        io.BytesIO(data), report.canonical_config, report.weights_sha256, modules, torch.bfloat16
+        pieces_of(data), report.canonical_config, report.weights_sha256, modules, torch.bfloat16
     )
     assert packed.buffer.isfinite().all()
 
@@ -286,6 +309,7 @@ def test_values_beyond_float16_are_refused(modules: tuple[Module, ...]) -> None:
 MEMORY_PROGRAM = """
 import hashlib, json, resource, sys, torch
 from pathlib import Path
+from loraplex.adapters.blobs import file_pieces
 from loraplex.adapters.packing import pack
 from loraplex.engine.model_config import ModelConfig
 torch.set_num_threads(1)
@@ -299,7 +323,7 @@ with path.open("rb") as file:
         digest.update(piece)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with path.open("rb") as file:
-    weights = pack(file, config, digest.hexdigest(), modules, torch.bfloat16)
+    weights = pack(file_pieces(file), config, digest.hexdigest(), modules, torch.bfloat16)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print((after - before) * 1024, weights.buffer.nbytes, path.stat().st_size)
 """

@@ -170,7 +170,7 @@ def test_a_data_directory_in_use_ends_the_start_with_a_sentence(own: Serve, mode
 def test_nothing_outlives_a_killed_parent(own: Serve) -> None:
     """The last test with this server."""
     children = psutil.Process(own.process.pid).children(recursive=True)
-    assert len(children) == 3
+    assert len(children) == 4
     own.process.kill()
     own.process.wait()
     _, alive = psutil.wait_procs(children, timeout=15)

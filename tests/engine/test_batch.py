@@ -8,6 +8,7 @@ import torch
 
 from loraplex.engine.batch import lay_out, move
 from loraplex.engine.block_manager import BLOCK_SIZE, BlockManager
+from loraplex.engine.page_pool import PagePool
 from loraplex.engine.request import Request
 from loraplex.engine.sampling_params import SamplingParams
 from loraplex.engine.scheduler import Scheduled
@@ -43,7 +44,7 @@ def schedule_of(rng: random.Random, blocks: BlockManager, *, decode: bool) -> li
 @pytest.mark.parametrize("seed", range(8))
 def test_every_token_is_where_a_plain_loop_puts_it(decode: bool, seed: int) -> None:
     rng = random.Random(seed)
-    blocks = BlockManager(100)
+    blocks = BlockManager(PagePool(100))
     scheduled = schedule_of(rng, blocks, decode=decode)
     host = lay_out(scheduled, blocks.tables)
     assert host.is_decode or not decode

@@ -5,9 +5,10 @@ import random
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from loraplex.engine.block_manager import BLOCK_SIZE, BlockManager
+from loraplex.engine.page_pool import PagePool
 from loraplex.engine.request import Request
 from loraplex.engine.sampling_params import SamplingParams
 from loraplex.engine.sequence import Sequence
@@ -26,7 +27,7 @@ def run(blocks: BlockManager, seq: Sequence) -> None:
 
 
 def test_equal_prefix_is_shared_and_last_token_is_left_to_compute() -> None:
-    blocks = BlockManager(8)
+    blocks = BlockManager(PagePool(8))
     tokens = list(range(2 * BLOCK_SIZE))
     first, second = sequence(tokens), sequence(tokens)
     run(blocks, first)
@@ -40,7 +41,7 @@ def test_equal_prefix_is_shared_and_last_token_is_left_to_compute() -> None:
     ("adapter", "salt"), [(1, b""), (None, b"other tenant")], ids=["adapter", "salt"]
 )
 def test_other_adapter_or_salt_shares_nothing(adapter: int | None, salt: bytes) -> None:
-    blocks = BlockManager(8)
+    blocks = BlockManager(PagePool(8))
     tokens = list(range(3 * BLOCK_SIZE))
     run(blocks, sequence(tokens))
     other = sequence(tokens, adapter, salt)
@@ -49,7 +50,7 @@ def test_other_adapter_or_salt_shares_nothing(adapter: int | None, salt: bytes) 
 
 
 def test_salt_cannot_imitate_an_adapter() -> None:
-    blocks = BlockManager(8)
+    blocks = BlockManager(PagePool(8))
     tokens = list(range(3 * BLOCK_SIZE))
     run(blocks, sequence(tokens, adapter=7))
     forged = sequence(tokens, None, (7).to_bytes(8, "little", signed=True))
@@ -58,7 +59,7 @@ def test_salt_cannot_imitate_an_adapter() -> None:
 
 
 def test_different_beginning_with_equal_second_block_shares_nothing() -> None:
-    blocks = BlockManager(8)
+    blocks = BlockManager(PagePool(8))
     run(blocks, sequence([1] * BLOCK_SIZE + [2] * BLOCK_SIZE))
     other = sequence([3] * BLOCK_SIZE + [2] * BLOCK_SIZE + [4])
     blocks.match_prefix(other)
@@ -66,7 +67,7 @@ def test_different_beginning_with_equal_second_block_shares_nothing() -> None:
 
 
 def test_purge_hides_an_adapters_blocks_even_while_held() -> None:
-    blocks = BlockManager(8)
+    blocks = BlockManager(PagePool(8))
     tokens = list(range(3 * BLOCK_SIZE))
     held = sequence(tokens, adapter=1)
     run(blocks, held)
@@ -79,7 +80,7 @@ def test_purge_hides_an_adapters_blocks_even_while_held() -> None:
 
 def test_a_block_with_an_unknown_token_is_not_published() -> None:
     """Two blocks are computed, but the last token of the second has been sampled by a step nobody has read."""
-    blocks = BlockManager(8)
+    blocks = BlockManager(PagePool(8))
     tokens = list(range(2 * BLOCK_SIZE))
     ahead = sequence(tokens[:-1])
     assert blocks.grow(ahead, len(tokens))
@@ -96,7 +97,7 @@ def test_a_block_with_an_unknown_token_is_not_published() -> None:
 
 
 def test_tables_grow_in_both_directions() -> None:
-    blocks = BlockManager(400)
+    blocks = BlockManager(PagePool(400))
     held = [sequence([7]) for _ in range(100)] + [sequence([1] * 40 * BLOCK_SIZE)]
     for seq in held:
         assert blocks.grow(seq, len(seq.tokens))
@@ -105,19 +106,61 @@ def test_tables_grow_in_both_directions() -> None:
 
 
 def test_grow_refuses_without_side_effect() -> None:
-    blocks = BlockManager(2)
+    blocks = BlockManager(PagePool(2))
     seq = sequence(list(range(3 * BLOCK_SIZE)))
     assert not blocks.grow(seq, len(seq.tokens))
     assert seq.blocks == []
     assert blocks.num_free == 2
 
 
+def test_pages_come_from_the_high_end_and_go_back_when_blank() -> None:
+    pages = PagePool(4, 2)
+    blocks = BlockManager(pages, enable_prefix_cache=False)
+    first, second = sequence([1] * 3 * BLOCK_SIZE), sequence([2] * BLOCK_SIZE)
+    assert blocks.grow(first, len(first.tokens))
+    assert first.blocks == [6, 7, 4]
+    assert blocks.grow(second, len(second.tokens))
+    assert second.blocks == [5], "a page that is held already goes first"
+    blocks.release(first)
+    assert pages.free_pages() == [0, 1, 3]
+    blocks.release(second)
+    assert pages.free_pages() == [0, 1, 2, 3]
+
+
+def test_blocks_that_were_freed_first_give_way_first() -> None:
+    blocks = BlockManager(PagePool(4))
+    old, new = (sequence([n] * (BLOCK_SIZE + 1)) for n in (1, 2))
+    for seq in (old, new):
+        run(blocks, seq)
+    for seq in (old, new):
+        blocks.release(seq)
+    third = sequence([3] * 3 * BLOCK_SIZE)  # two pages are blank, so one prefix must go
+    run(blocks, third)
+    again = sequence([1] * (BLOCK_SIZE + 1))
+    blocks.match_prefix(again)
+    assert again.blocks == []
+    again = sequence([2] * (BLOCK_SIZE + 1))
+    blocks.match_prefix(again)
+    assert len(again.blocks) == 1
+
+
+def test_a_block_is_overwritten_before_another_adapter_gets_it() -> None:
+    pages = PagePool(1)
+    blocks = BlockManager(pages)
+    for adapter, expected in ((None, []), (None, []), (1, [0]), (1, []), (2, [0]), (None, [0])):
+        seq = sequence([5], adapter)
+        assert blocks.grow(seq, 1)
+        assert pages.contents.pending == expected
+        pages.contents.pending.clear()
+        blocks.release(seq)
+
+
 class BlockMachine(RuleBasedStateMachine):
     """Random admissions, steps and releases keep the books straight, and a shared block holds equal tokens."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.blocks = BlockManager(12)
+    @initialize(per_page=st.sampled_from([1, 3, 12]))
+    def start(self, per_page: int) -> None:
+        self.blocks = BlockManager(PagePool(12 // per_page, per_page))
         self.running: list[Sequence] = []
         self.contents: dict[int, tuple[object, ...]] = {}
 
@@ -151,7 +194,10 @@ class BlockMachine(RuleBasedStateMachine):
 
     @invariant()
     def books_are_straight(self) -> None:
+        if not hasattr(self, "blocks"):  # before `start`
+            return
         self.blocks.check_integrity(self.running)
+        assert self.blocks.num_free == 12 - len({b for s in self.running for b in s.blocks})
 
 
 BlockMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

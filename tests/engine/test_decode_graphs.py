@@ -47,6 +47,9 @@ class Source:
         wanted, self._wanted = self._wanted, []
         return [LoadResult(h, rank_one(0.3 * h + 0.3, self.engine.model), None) for h in wanted]
 
+    def release(self, handle: int) -> None:
+        pass
+
     def wait(self, timeout: float) -> None:
         pass
 
@@ -57,8 +60,7 @@ def recorded_graphs(engine: Engine) -> DecodeGraphs:
         runner._decoder, runner._kv_cache, runner._last_ids, max_num_seqs=BUCKETS[-1], max_blocks=8
     )
     graphs._buckets = list(BUCKETS)
-    logits = torch.zeros(BUCKETS[-1], engine.model.vocab_size)
-    graphs._logits = logits
+    logits = graphs._logits
     for bucket in BUCKETS:
         for with_lora in (True, False):
             batch = graphs._inputs.batch(bucket, with_lora=with_lora)
@@ -72,9 +74,7 @@ def recorded_graphs(engine: Engine) -> DecodeGraphs:
 
 def answers(model_dir: Path, *, with_graphs: bool) -> tuple[dict[str, list[int]], int]:
     source = Source()
-    config = EngineConfig(
-        model=model_dir, device="cpu", max_num_seqs=4, kv_cache_tokens=512, adapter_memory=2**23
-    )
+    config = EngineConfig(model=model_dir, device="cpu", max_num_seqs=4, arena_bytes=2**24)
     engine = source.engine = Engine(config, source)
     replayed = 0
     if with_graphs:
@@ -88,7 +88,7 @@ def answers(model_dir: Path, *, with_graphs: bool) -> tuple[dict[str, list[int]]
 
         graphs.forward = counted  # type: ignore[method-assign]  # counts replays
     for number, (length, adapter) in enumerate([(3, None), (9, 1), (1, 0), (15, 1), (5, None)]):
-        params = SamplingParams(temperature=0, max_tokens=3 + number % 3, ignore_eos=True)
+        params = SamplingParams(temperature=0, max_tokens=4 + number % 3, ignore_eos=True)
         prompt = tuple(range(number + 1, number + 1 + length))
         engine.add(Request(str(number), prompt, params, adapter))
     tokens: dict[str, list[int]] = {}

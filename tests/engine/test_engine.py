@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from loraplex import LLM, SamplingParams
 from loraplex.adapters.errors import AdapterRejected
 from loraplex.adapters.offline import GenerationError
+from loraplex.engine.adapter_report import Purged
 from loraplex.engine.config import EngineConfig, InvalidConfigError
 from loraplex.engine.engine import Engine
 from loraplex.engine.lora import LoadResult, LoRAWeights
@@ -16,6 +17,7 @@ from loraplex.engine.model_config import ModelConfig, UnsupportedModelError
 from loraplex.engine.request import FinishReason, InvalidRequestError, Output, Request
 from support.checkpoints import EOS_ID, VOCAB_SIZE, peft_adapter, tiny_model
 from support.rank_one import rank_one
+from support.small_arena import bytes_of, small_pages
 
 pytestmark = pytest.mark.usefixtures("ahead")
 
@@ -42,6 +44,9 @@ class StubSource:
         self._due = [entry for entry in self._due if entry[1] >= 0]
         return [self._result(handle) for handle in done]
 
+    def release(self, handle: int) -> None:
+        pass
+
     def wait(self, timeout: float) -> None:
         pass
 
@@ -55,8 +60,16 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("engine") / "model")
 
 
-def make_engine(model_dir: Path, source: StubSource | None = None, **settings: int) -> Engine:
-    config = EngineConfig(model=model_dir, device="cpu", **settings)  # type: ignore[arg-type]  # options by name
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_pages(monkeypatch)
+
+
+def make_engine(
+    model_dir: Path, source: StubSource | None = None, *, pages: int = 400, **settings: int
+) -> Engine:
+    memory = bytes_of(pages, model_dir)
+    config = EngineConfig(model=model_dir, device="cpu", arena_bytes=memory, **settings)  # type: ignore[arg-type]  # options by name
     return Engine(config, source or StubSource())
 
 
@@ -193,18 +206,20 @@ def test_requests_overtake_one_whose_adapter_is_loading(model_dir: Path) -> None
 def test_adapter_larger_than_the_arena_is_refused_clearly(model_dir: Path) -> None:
     model = ModelConfig.from_directory(model_dir)
     source = StubSource({0: rank_one(0.01, model, pages=3)})
-    engine = make_engine(model_dir, source, adapter_memory=2 * 2**21)
+    engine = make_engine(model_dir, source, pages=2)
     engine.add(Request("big", (1, 2), GREEDY, adapter=0))
     error = drain(engine)["big"][0].error
     assert error is not None
     assert "larger than all memory for adapters" in error
 
 
+@pytest.mark.usefixtures("small")
 def test_cold_adapter_is_not_starved_by_busy_ones(model_dir: Path) -> None:
-    """One page of adapter memory, a stream of requests for one adapter that never pauses, one request for another."""
+    """Room for one adapter and two sequences, a stream of requests for one adapter that never pauses, one request for
+    another."""
     model = ModelConfig.from_directory(model_dir)
     source = StubSource({0: rank_one(0.01, model), 1: rank_one(0.02, model)})
-    engine = make_engine(model_dir, source, adapter_memory=2**21)
+    engine = make_engine(model_dir, source, pages=3)
     short = SamplingParams(temperature=0, max_tokens=3, ignore_eos=True)
     engine.add(Request("hot", (1, 2), short, adapter=0))
     engine.step()
@@ -217,8 +232,9 @@ def test_cold_adapter_is_not_starved_by_busy_ones(model_dir: Path) -> None:
         pytest.fail("the cold adapter was passed over for 200 steps")
 
 
+@pytest.mark.usefixtures("small")
 def test_large_adapter_that_waits_evicts_nobody_in_vain(model_dir: Path) -> None:
-    """Two pages: one in use, one holding an idle adapter. A two-page adapter must not throw the idle one out."""
+    """Three pages: an adapter in use, its KV, an idle adapter. A two-page adapter must not throw the idle one out."""
     model = ModelConfig.from_directory(model_dir)
     source = StubSource(
         {
@@ -227,7 +243,7 @@ def test_large_adapter_that_waits_evicts_nobody_in_vain(model_dir: Path) -> None
             2: rank_one(0.03, model, pages=2),
         }
     )
-    engine = make_engine(model_dir, source, adapter_memory=2 * 2**21)
+    engine = make_engine(model_dir, source, pages=3)
     short = SamplingParams(temperature=0, max_tokens=2, ignore_eos=True)
     engine.add(Request("idle", (1, 2), short, adapter=1))
     drain(engine)
@@ -242,10 +258,11 @@ def test_large_adapter_that_waits_evicts_nobody_in_vain(model_dir: Path) -> None
     assert outputs["large"][-1].finish_reason is FinishReason.LENGTH
 
 
+@pytest.mark.usefixtures("small")
 def test_waiting_requests_do_not_pile_adapters_up_on_the_host(model_dir: Path) -> None:
     model = ModelConfig.from_directory(model_dir)
     source = StubSource({handle: rank_one(0.01, model) for handle in range(40)})
-    engine = make_engine(model_dir, source, adapter_memory=2**21)
+    engine = make_engine(model_dir, source, pages=4)
     for handle in range(40):
         params = SamplingParams(max_tokens=1, ignore_eos=True)
         engine.add(Request(str(handle), (1, 2), params, adapter=handle))
@@ -255,10 +272,9 @@ def test_waiting_requests_do_not_pile_adapters_up_on_the_host(model_dir: Path) -
     assert all(o[-1].finish_reason is FinishReason.LENGTH for o in outputs.values())
 
 
+@pytest.mark.usefixtures("small")
 def test_prompts_are_counted_once_whatever_is_preempted(model_dir: Path) -> None:
-    engine = make_engine(
-        model_dir, kv_cache_tokens=160, max_model_len=128, max_num_batched_tokens=300
-    )
+    engine = make_engine(model_dir, pages=10, max_model_len=128, max_num_batched_tokens=300)
     for number in range(4):
         prompt = tuple(range(10 * number, 10 * number + 30))
         engine.add(
@@ -283,15 +299,17 @@ def test_context_beyond_the_model_is_refused(model_dir: Path) -> None:
         make_engine(model_dir, max_model_len=513)
 
 
+@pytest.mark.usefixtures("small")
 def test_evicted_then_unloaded_adapter_leaves_no_byte(model_dir: Path) -> None:
     model = ModelConfig.from_directory(model_dir)
     source = StubSource({0: rank_one(0.5, model), 1: rank_one(0.25, model)})
-    engine = make_engine(model_dir, source, adapter_memory=2 * 2**21)
+    engine = make_engine(model_dir, source, pages=3)
     for handle in (0, 1):
         engine.add(Request(str(handle), (1, 2), SamplingParams(max_tokens=1), adapter=handle))
     drain(engine)
     pool = engine._runner.adapters
-    pool._evict(0)
+    pool._places.give_up(1, sparing=False)
+    assert not pool.is_ready(0)
     assert bool((pool.tables.arena == 0.5).any())
     engine.unload(0)
     drain(engine)
@@ -300,18 +318,27 @@ def test_evicted_then_unloaded_adapter_leaves_no_byte(model_dir: Path) -> None:
     assert not any(bool((view == 0.5).any()) for view in pool.tables._views.values())
 
 
+@pytest.mark.usefixtures("small")
 def test_unload_ends_users_and_wipes_the_memory(model_dir: Path) -> None:
+    """Weights, blocks of the running sequence, blocks of one that has ended, cached or not."""
     model = ModelConfig.from_directory(model_dir)
-    engine = make_engine(model_dir, StubSource({0: rank_one(0.5, model)}), adapter_memory=2**21)
+    engine = make_engine(model_dir, StubSource({0: rank_one(0.5, model)}), pages=12)
+    engine._runner.arena.memory.zero_()
+    engine.add(Request("ended", tuple(range(50, 80)), SamplingParams(max_tokens=1), adapter=0))
+    drain(engine)
     engine.add(Request("user", tuple(range(40)), GREEDY, adapter=0))
     for _ in range(3):
         engine.step()
     arena = engine._runner.adapters.tables.arena
-    assert bool((arena == 0.5).all())
+    page = engine._runner.arena.page_size
+    assert int((arena.view(-1, page) == 0.5).all(dim=1).sum()) == 1
+    assert int(arena.view(-1, page).any(dim=1).sum()) == 5
     engine.unload(0)
     outputs = drain(engine)
     assert outputs["user"][0].finish_reason is FinishReason.ERROR
     assert not arena.any()
+    assert engine.purged() == [Purged(0, pages=1, blocks=4, host=False)]
+    assert engine.purged() == []
     assert engine.stats().adapters_resident == 0
     # A later request loads it again, and finds nothing in the prefix cache.
     engine.add(Request("again", tuple(range(40)), GREEDY, adapter=0))

@@ -16,9 +16,9 @@ from loraplex.engine.request import FinishReason, Output, Request, TokenLogprob
 from loraplex.engine.sampling_params import SamplingParams
 from support.checkpoints import EOS_ID, tiny_model
 from support.rank_one import rank_one
+from support.small_arena import bytes_of, small_pages
 
 ADAPTERS = 3
-SMALL = {"kv_cache_tokens": 2048, "adapter_memory": 8 * 2**21}
 GREEDY = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
 
 
@@ -35,6 +35,9 @@ class Source:
     def collect(self) -> list[LoadResult]:
         wanted, self._wanted = self._wanted, []
         return [LoadResult(handle, self.weights[handle], None) for handle in wanted]
+
+    def release(self, handle: int) -> None:
+        pass
 
     def wait(self, timeout: float) -> None:
         pass
@@ -68,13 +71,15 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Harness:
     """An engine that runs ahead or not, and the answers of its requests."""
 
-    def __init__(self, model_dir: Path, *, ahead: bool, **settings: int) -> None:
+    def __init__(self, model_dir: Path, *, ahead: bool, pages: int = 136, **settings: int) -> None:
         model = ModelConfig.from_directory(model_dir)
-        weights = {handle: rank_one(0.1 + 0.1 * handle, model) for handle in range(ADAPTERS)}
-        weights[ADAPTERS] = rank_one(float("nan"), model)
         with pytest.MonkeyPatch.context() as patch:
+            small_pages(patch)
+            weights = {handle: rank_one(0.1 + 0.1 * handle, model) for handle in range(ADAPTERS)}
+            weights[ADAPTERS] = rank_one(float("nan"), model)
             patch.setattr(lookahead, "runs_ahead", lambda _: ahead)
-            config = EngineConfig(model=model_dir, device="cpu", **{**SMALL, **settings})  # type: ignore[arg-type]  # options by name
+            memory = bytes_of(pages, model_dir)
+            config = EngineConfig(model=model_dir, device="cpu", arena_bytes=memory, **settings)  # type: ignore[arg-type]  # options by name
             self.engine = Engine(config, Source(weights))
         self.answers: dict[str, Answer] = {}
 
@@ -138,11 +143,11 @@ def assert_equal(answer: Answer, other: Answer) -> None:
     "settings",
     [
         {},
-        {"kv_cache_tokens": 96},
+        {"pages": 8},
         {"max_num_seqs": 3, "max_num_batched_tokens": 7},
-        {"adapter_memory": 2**21},
+        {"pages": 6},
     ],
-    ids=["roomy", "few blocks", "small steps", "room for one adapter"],
+    ids=["roomy", "few pages", "small steps", "room for one sequence and its adapter"],
 )
 @pytest.mark.parametrize("seed", range(2))
 def test_random_operations_give_the_same_answers(
@@ -236,11 +241,11 @@ def test_bad_values_end_a_sequence_alone_though_it_was_launched_again(model_dir:
 
 def test_blocks_of_an_aborted_sequence_serve_the_next_at_once(model_dir: Path) -> None:
     """All of the cache belongs to a sequence that is aborted while it is computed; the next one needs all of it."""
-    alone = Harness(model_dir, ahead=False, kv_cache_tokens=64, max_model_len=64)
+    alone = Harness(model_dir, ahead=False, pages=4, max_model_len=64)
     request = Request("next", tuple(range(100, 150)), GREEDY)
     alone.add(request)
     alone.drain()
-    harness = Harness(model_dir, ahead=True, kv_cache_tokens=64, max_model_len=64)
+    harness = Harness(model_dir, ahead=True, pages=4, max_model_len=64)
     harness.add(Request("aborted", tuple(range(50)), GREEDY))
     for _ in range(3):
         harness.step()

@@ -1,4 +1,4 @@
-"""The two pools never take more than there is, whichever of them is given by hand, and leave what steps need."""
+"""The arena takes what there is and leaves what steps need."""
 
 import gc
 from pathlib import Path
@@ -8,12 +8,13 @@ import torch
 import transformers
 
 from loraplex.engine import step_memory
-from loraplex.engine.block_manager import BLOCK_SIZE
+from loraplex.engine.adapter_slots import table_bytes
 from loraplex.engine.config import EngineConfig, InvalidConfigError
 from loraplex.engine.engine import Engine
 from loraplex.engine.lora import LoadResult
 from loraplex.engine.memory import plan_memory
 from loraplex.engine.model_config import ModelConfig
+from loraplex.engine.pages import BLOCK_SIZE, block_elements, page_elements
 from loraplex.engine.request import Request
 from loraplex.engine.sampling_params import SamplingParams
 from loraplex.engine.step_memory import step_bytes
@@ -39,35 +40,47 @@ def shape_of_8b(path: Path, layers: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "given", [{}, {"adapter_memory": 40 * GIB}, {"adapter_memory": GIB}, {"kv_cache_tokens": 4096}]
-)
-def test_pools_fit_into_what_is_free(
-    given: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def block_bytes(model: ModelConfig, dtype: torch.dtype) -> int:
+    per_token = 2 * model.num_layers * model.num_kv_heads * model.head_dim
+    return BLOCK_SIZE * per_token * dtype.itemsize
+
+
+def test_the_arena_takes_what_is_free_and_holds_whole_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (64 * GIB, 80 * GIB))
     path = tiny_model(tmp_path)
     model = ModelConfig.from_directory(path)
-    config = EngineConfig(model=path, **given)  # type: ignore[arg-type]  # options by name
+    config = EngineConfig(model=path)
     plan = plan_memory(config, model, torch.bfloat16, torch.device("cuda"))
-    kv = (
-        plan.num_blocks
-        * BLOCK_SIZE
-        * 2
-        * model.num_layers
-        * model.num_kv_heads
-        * model.head_dim
-        * 2
-    )
-    adapters = plan.num_pages * plan.page_size * 2
+    page_bytes = plan.page_size * 2
     budget = 64 * GIB - 0.1 * 80 * GIB
-    assert 0.8 * budget < kv + adapters <= budget
+    assert 0.95 * budget < plan.num_pages * page_bytes <= budget
+    assert page_bytes == plan.blocks_per_page * block_bytes(model, torch.bfloat16)
+    assert 2**21 <= page_bytes < 2**21 + block_bytes(model, torch.bfloat16)
 
 
-def test_adapter_memory_below_one_page_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_page_of_an_8b_model_is_one_block_and_the_tables_stay_small(tmp_path: Path) -> None:
+    model = ModelConfig.from_directory(shape_of_8b(tmp_path, 32))
+    modules = model.modules()
+    assert block_elements(modules) == page_elements(torch.bfloat16, modules) == 2**20
+    pages = 110 * 10**9 // 2**21
+    assert 100e6 < table_bytes(modules, 2**20, pages) < 150e6
+
+
+def test_a_page_holds_the_longest_row(tmp_path: Path) -> None:
+    """One row of the head is longer than 2 MiB in a model whose blocks are small."""
+    path = tiny_model(tmp_path, vocab_size=2**19 + 1, hidden=16, intermediate=16, heads=2)
+    modules = ModelConfig.from_directory(path).modules()
+    page, block = page_elements(torch.float32, modules), block_elements(modules)
+    assert page % block == 0
+    assert 2**19 + 1 <= page < 2**19 + 1 + block
+
+
+def test_less_than_one_page_is_refused_by_name(tmp_path: Path) -> None:
     path = tiny_model(tmp_path)
-    config = EngineConfig(model=path, adapter_memory=1000)
-    with pytest.raises(InvalidConfigError, match="adapter_memory"):
+    config = EngineConfig(model=path, arena_bytes=1000)
+    with pytest.raises(InvalidConfigError, match="arena_bytes"):
         plan_memory(config, ModelConfig.from_directory(path), torch.float32, torch.device("cpu"))
 
 
@@ -103,6 +116,9 @@ class NoAdapters:
     def collect(self) -> list[LoadResult]:
         return []
 
+    def release(self, handle: int) -> None:
+        pass
+
     def wait(self, timeout: float) -> None:
         pass
 
@@ -118,8 +134,7 @@ def test_what_steps_take_stays_below_the_estimate(tmp_path: Path) -> None:
         device="cuda",
         load_format="dummy",
         max_num_seqs=64,
-        kv_cache_tokens=65536,
-        adapter_memory=2**28,
+        arena_bytes=2**29 + 2**28,
     )
     engine = Engine(config, NoAdapters())
     torch.cuda.empty_cache()  # of what making random weights took
@@ -139,11 +154,11 @@ def test_what_steps_take_stays_below_the_estimate(tmp_path: Path) -> None:
     while engine.has_work():
         engine.step()
     torch.cuda.synchronize()
-    taken = torch.cuda.max_memory_reserved() - before - _pool_bytes(engine)
+    taken = torch.cuda.max_memory_reserved() - before - _kept_bytes(engine)
     assert taken <= step_bytes(config, engine.model, torch.bfloat16)
 
 
-def _pool_bytes(engine: Engine) -> int:
-    runner = engine._runner
-    tensors = (runner._kv_cache, runner.adapters.tables.arena)
-    return runner._decoder._weights.num_bytes() + sum(t.numel() * t.element_size() for t in tensors)
+def _kept_bytes(engine: Engine) -> int:
+    runner, tables = engine._runner, engine._runner.adapters.tables
+    kept = (tables.arena, tables.a_rows, tables.b_rows, tables.index)
+    return runner._decoder._weights.num_bytes() + sum(t.numel() * t.element_size() for t in kept)

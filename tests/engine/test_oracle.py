@@ -10,6 +10,7 @@ from loraplex import LLM, Completion, SamplingParams
 from loraplex.platform.demo.model_dir import demo_model_dir
 from support.checkpoints import peft_adapter, tiny_model
 from support.oracle import MIXED_ADAPTERS, Expected, Oracle, adapter_options
+from support.small_arena import bytes_of, small_pages
 
 pytestmark = pytest.mark.usefixtures("ahead")
 
@@ -49,7 +50,7 @@ class Setup:
     def llm(self, **settings: Any) -> LLM:
         # On a GPU the same tests exercise the Triton kernels and the captured graphs.
         # Small pools, as a GPU has to hold several of these engines at a time.
-        small = {"max_num_seqs": 32, "kv_cache_tokens": 4096, "adapter_memory": 64 * 2**20}
+        small = {"max_num_seqs": 32, "arena_bytes": 128 * 2**20}
         llm = LLM(model=self.model_dir, dtype="float32", **{**small, **settings})
         for i, path in enumerate(self.adapter_dirs):
             llm.add_adapter(str(i), path)
@@ -108,24 +109,28 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Setup:
     "settings",
     [
         {"max_num_batched_tokens": 16, "max_num_seqs": 16},
-        {"kv_cache_tokens": 176, "max_model_len": 128},
+        {"pages": 58, "max_model_len": 128},
         {"max_num_seqs": 1},
-        {"adapter_memory": 2 * 2**21},
+        {"pages": 44, "max_model_len": 128},
         {"enable_prefix_cache": False},
         {"cuda_graphs": False},
     ],
     ids=[
         "chunked prefill",
-        "preemption",
+        "little memory",
         "one at a time",
-        "room for two adapters",
+        "very little memory",
         "no prefix cache",
         "no graphs",
     ],
 )
 def test_how_the_engine_schedules_changes_nothing(
-    llama: Setup, settings: dict[str, object]
+    llama: Setup, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if num_pages := settings.get("pages"):
+        small_pages(monkeypatch)
+        memory = {"arena_bytes": bytes_of(num_pages, llama.model_dir)}
+        settings = {name: value for name, value in settings.items() if name != "pages"} | memory
     choices = [*range(len(MIXED_ADAPTERS)), None, 2, 0, None]
     prompts = prompts_of(len(choices), seed=2)
     names = [None if c is None else str(c) for c in choices]
@@ -134,10 +139,25 @@ def test_how_the_engine_schedules_changes_nothing(
     for prompt, choice, completion in zip(prompts, choices, completions, strict=True):
         check(completion, llama.oracle.greedy(prompt, choice, OUTPUT))
     stats = llm.stats()
-    if "kv_cache_tokens" in settings:
-        assert stats.preemptions > 0
-    if "adapter_memory" in settings:
+    # The adapters take 35 pages, the longest sequences 5 each.
+    if num_pages:
         assert stats.adapter_evictions > 0
+
+
+def test_preempted_sequences_answer_like_others(
+    llama: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prompts take 29 pages and the adapter one; the longest answers take 7 more."""
+    small_pages(monkeypatch)
+    llm = llama.llm(arena_bytes=bytes_of(33, llama.model_dir))
+    llm.generate([[1]], params(), adapters=["0"])
+    prompts = prompts_of(12, seed=2)
+    choices = [0, None] * 6
+    names = [None if c is None else str(c) for c in choices]
+    completions = llm.generate(prompts, params(), adapters=names)
+    for prompt, choice, completion in zip(prompts, choices, completions, strict=True):
+        check(completion, llama.oracle.greedy(prompt, choice, OUTPUT))
+    assert llm.stats().preemptions > 0
 
 
 def test_prefix_cache_hits_change_nothing_and_never_cross_adapters(llama: Setup) -> None:

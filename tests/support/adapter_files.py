@@ -86,10 +86,13 @@ def unpack(
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """A [rank, in] and scaled Bᵀ [rank, out] of every module, gathered row by row as the kernels do."""
     result = {}
-    for rows in weights.modules:
-        module = modules[rows.module]
+    ends = weights.ranks.cumsum()
+    for index, end, rank in zip(weights.modules, ends, weights.ranks, strict=True):
+        module, rows = modules[index], slice(end - rank, end)
         result[module.name] = (
-            torch.stack([weights.buffer[o : o + module.in_features] for o in rows.a_offsets]),
-            torch.stack([weights.buffer[o : o + module.out_features] for o in rows.b_offsets]),
+            torch.stack([weights.buffer[o : o + module.in_features] for o in weights.a_rows[rows]]),
+            torch.stack(
+                [weights.buffer[o : o + module.out_features] for o in weights.b_rows[rows]]
+            ),
         )
     return result

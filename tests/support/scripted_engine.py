@@ -10,7 +10,17 @@ from collections.abc import Callable
 
 import zmq
 
-from loraplex.engine.request import FinishReason, InvalidRequestError, Output, Request
+from loraplex.adapters.figures import AdapterFigures, Forgotten
+from loraplex.engine.adapter_report import AdapterReport, PinRefusedError
+from loraplex.engine.adapter_report import Purged as Unloaded
+from loraplex.engine.request import (
+    FinishReason,
+    InvalidRequestError,
+    Output,
+    Request,
+    Share,
+    Timings,
+)
 from loraplex.engine.sampling_params import SamplingParams
 from loraplex.platform.engines.generation import Generation, Job
 from loraplex.platform.engines.loop import EngineLoop, listen
@@ -21,6 +31,7 @@ from loraplex.platform.engines.pulse import Pulse
 REFUSED = 666
 CRASHES = 13
 FAILS = 17
+MOST_PINNED = 2  # adapters with this handle or a larger one cannot be pinned
 
 
 class ScriptedEngine:
@@ -32,12 +43,18 @@ class ScriptedEngine:
         self.seen: Counter[tuple[int, ...]] = Counter()
         self.aborted: list[str] = []
         self.running: dict[str, tuple[Request, int]] = {}
+        self.shares: list[Share] = []
+        self.pinned: set[int] = set()
+        self.reports: list[AdapterReport] = []
+        self.timings = Timings(0.25, 0.5, 0.125, 1.0, 1, None)
+        self._unloaded: list[Unloaded] = []
         self._step_seconds = step_seconds
 
     def add(self, request: Request) -> None:
         if request.prompt_ids[0] == REFUSED:
             raise InvalidRequestError("No.", "prompt", "refused")
         self.seen[request.prompt_ids] += 1
+        self.shares.append(request.share)
         self.running[request.request_id] = (request, 0)
 
     def abort(self, request_id: str) -> None:
@@ -59,6 +76,21 @@ class ScriptedEngine:
             )
         return outputs
 
+    def unload(self, adapter: int) -> None:
+        self._unloaded.append(Unloaded(adapter, pages=3, blocks=5, host=True))
+
+    def purged(self) -> list[Unloaded]:
+        unloaded, self._unloaded = self._unloaded, []
+        return unloaded
+
+    def pin(self, adapter: int, pinned: bool) -> None:
+        if pinned and adapter >= MOST_PINNED:
+            raise PinRefusedError("Too much is pinned.")
+        (self.pinned.add if pinned else self.pinned.discard)(adapter)
+
+    def adapters(self) -> list[AdapterReport]:
+        return self.reports
+
     def _advance(self, request_id: str, request: Request, done: int, *, fail: bool) -> Output:
         limit = request.params.max_tokens or 16
         reason = FinishReason.ERROR if fail else FinishReason.LENGTH if done >= limit else None
@@ -76,20 +108,59 @@ class ScriptedEngine:
             prompt_tokens=len(request.prompt_ids),
             cached_tokens=0,
             output_tokens=done,
+            timings=None if reason is None else self.timings,
         )
 
 
 class Adapters:
-    """Handles without weights."""
+    """Handles without weights. The tiers below have each adapter once, take until `go` is set to remove it, and tell
+    old `figures` until `refresh`."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: ScriptedEngine) -> None:
+        self.go = threading.Event()
+        self.go.set()
         self.purged: list[str] = []
+        self.pinned: list[str] = []
+        self._engine = engine
+        self._handles: dict[str, int] = {}
+        self._identities: list[str] = []
+        self._forgetting: list[Forgotten] = []
+        self._figures: set[str] = set()
 
     def handle(self, adapter: AdapterFile) -> int:
-        return 0
+        if adapter.identity not in self._handles:
+            self._handles[adapter.identity] = len(self._identities)
+            self._identities.append(adapter.identity)
+            self._figures.add(adapter.identity)
+        return self._handles[adapter.identity]
+
+    def known(self, identity: str) -> int | None:
+        return self._handles.get(identity)
+
+    def identity(self, handle: int) -> str | None:
+        return self._identities[handle]
 
     def purge(self, identity: str) -> None:
         self.purged.append(identity)
+        handle = self._handles.pop(identity, None)
+        if handle is not None:
+            self._engine.unload(handle)
+        self._forgetting.append(Forgotten(identity, host_entries=1, disk_files=1))
+
+    def forgotten(self) -> list[Forgotten]:
+        if not self.go.is_set():
+            return []
+        forgotten, self._forgetting = self._forgetting, []
+        return forgotten
+
+    def pin(self, adapters: list[AdapterFile]) -> None:
+        self.pinned = [adapter.identity for adapter in adapters]
+
+    def figures(self) -> list[AdapterFigures]:
+        return [AdapterFigures(name, host_bytes=10, disk_bytes=20) for name in self._figures]
+
+    def refresh(self) -> None:
+        self._figures = set(self._handles)
 
 
 class EngineThread:
@@ -97,7 +168,7 @@ class EngineThread:
 
     def __init__(self, endpoint: str, step_seconds: float = 0.0) -> None:
         self.engine = ScriptedEngine(step_seconds)
-        self.adapters = Adapters()
+        self.adapters = Adapters(self.engine)
         self.error: Exception | None = None
         self._context = zmq.Context()
         socket = listen(self._context, endpoint)

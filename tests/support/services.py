@@ -12,8 +12,10 @@ from sqlalchemy import func, select
 
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Blob, BlobChunk, Upload
+from loraplex.platform.engines.messages import AdapterFile, Description, Purged
 from loraplex.platform.engines.pool import EnginePool
 from loraplex.platform.engines.process import ModelEndpoint
+from loraplex.platform.engines.status import EngineStatus
 from loraplex.platform.settings import ServedModel
 
 OPERATOR = "operator-key-for-tests-0001"
@@ -28,6 +30,9 @@ class FakeEngines(EnginePool):
         super().__init__([ModelEndpoint(m.name, str(m.path), "inproc://none") for m in models])
         self.is_ready = True
         self.purged: list[tuple[str, str]] = []
+        self.pinned: dict[str, list[AdapterFile]] = {}
+        self.described: dict[str, Description] = {}
+        self.statuses: dict[str, EngineStatus] = {}
 
     def ready(self) -> bool:
         return self.is_ready
@@ -35,8 +40,18 @@ class FakeEngines(EnginePool):
     def metrics(self) -> dict[str, dict[str, float]]:
         return {"tiny": {"running": 3.0, "kv usage": 0.5}}
 
-    async def purge(self, base: str, identity: str) -> None:
+    def stats(self) -> dict[str, EngineStatus]:
+        return self.statuses
+
+    async def describe(self) -> dict[str, Description]:
+        return self.described
+
+    def pin(self, base: str, adapters: list[AdapterFile]) -> None:
+        self.pinned[base] = adapters
+
+    async def purge(self, base: str, identity: str) -> Purged | None:
         self.purged.append((base, identity))
+        return Purged(0, identity, 1, 2, 3, 4, 5) if self.is_ready else None
 
 
 def bearer(key: str) -> dict[str, str]:

@@ -5,8 +5,8 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 
-from loraplex.adapters.cache import AdapterRef
 from loraplex.adapters.errors import BlobUnavailableError
+from loraplex.adapters.reading import AdapterRef
 from loraplex.adapters.upload import UploadInspector
 from loraplex.engine.model_config import Module
 

@@ -130,15 +130,14 @@ def check(
 )
 def test_mixed_ranks(op: Apply, dtype: torch.dtype, site: Site, device: torch.device) -> None:
     adapters = random_adapters(MODULES, RANKS, dtype=dtype, device=device)
-    spans = ((2, 0, 3), (0, 3, 20), (3, 20, 22), (1, 24, 25), (4, 25, 29))
-    check(op, adapters, site, spans, 31, dtype, device)
+    spans = ((2, 0, 2), (0, 2, 6), (3, 6, 8), (1, 9, 10), (4, 10, 13))
+    check(op, adapters, site, spans, 15, dtype, device)
 
 
 @OPS
 @pytest.mark.parametrize("popularity", POPULARITIES)
-@pytest.mark.parametrize("tokens", [23])
-def test_popularity(op: Apply, popularity: str, tokens: int, device: torch.device) -> None:
-    adapters = random_adapters(MODULES, RANKS, device=device)
+def test_popularity(op: Apply, popularity: str, device: torch.device) -> None:
+    adapters, tokens = random_adapters(MODULES, RANKS, device=device), 11
     spans = make_spans(popularity, tokens, len(RANKS), base_tokens=tokens // 4)
     check(op, adapters, QKV, spans, tokens, torch.float32, device)
 
@@ -156,7 +155,10 @@ def test_every_rank(op: Apply, rank: int, device: torch.device) -> None:
 def test_row_layouts_and_token_counts(
     op: Apply, scattered: bool, counts: tuple[int, ...], device: torch.device
 ) -> None:
-    """Adjacent rows are read through views, even counts and uneven ones batched differently on a CPU."""
+    """Adjacent rows are read through views, even counts and uneven ones batched differently on a CPU; 53 tokens enter
+    a second tile."""
+    if op is triton_apply and counts[0] == 40:
+        counts = (9, 2, 5)  # it has a program per token, and no tiles
     ranks = [{0: 8, 1: 8, 2: 8, 4: 8, 5: 8}, {0: 4, 1: 4, 2: 4}, {0: 8, 1: 8, 2: 8, 5: 16}]
     adapters = random_adapters(MODULES, ranks, device=device, scattered=scattered)
     spans, at = [], 0
@@ -174,10 +176,10 @@ def test_no_adapter_has_the_projection(op: Apply, device: torch.device) -> None:
 
 
 def test_wide_projection_in_every_regime(device: torch.device) -> None:
-    """2049 is odd and spans several splits; 33 and 257 tokens enter the next launch constants."""
+    """2049 is odd and spans several splits; 49 tokens enter the next launch constants."""
     modules = ((2049, 300),)
     adapters = random_adapters(modules, [{0: 20}], device=device)
-    for tokens in (2, 33, 257):
+    for tokens in (2, 49):
         x = torch.randn(tokens, 2049, device=device)
         y = torch.zeros(tokens, 300, device=device)
         spans = ((0, tokens - 2, tokens),)
@@ -211,9 +213,9 @@ def test_a_broken_adapter_breaks_only_its_own_tokens(
 ) -> None:
     ranks = [{0: 8, 1: 8, 2: 8}, {0: 24, 1: 24, 2: 24}, {0: 8, 1: 8, 2: 8}]
     adapters = random_adapters(MODULES, ranks, dtype=dtype, device=device)
-    segments = make_segments(adapters, ((0, 0, 4), (1, 4, 8), (2, 8, 12)), 13)
-    x = torch.randn(13, 72).to(device, dtype)
-    start = torch.randn(13, 144).to(device, dtype)
+    segments = make_segments(adapters, ((0, 0, 2), (1, 2, 5), (2, 5, 7)), 8)
+    x = torch.randn(8, 72).to(device, dtype)
+    start = torch.randn(8, 144).to(device, dtype)
     clean, dirty = start.clone(), start.clone()
     op(clean, x, adapters.tables, segments, *QKV)
     tables = adapters.tables
@@ -223,9 +225,9 @@ def test_a_broken_adapter_breaks_only_its_own_tokens(
     tables.arena[tables.a_rows[first]] = float("nan")
     tables.arena[tables.b_rows[first + 1]] = float("inf")
     op(dirty, x, tables, segments, *QKV)
-    others = torch.tensor([0, 1, 2, 3, 8, 9, 10, 11, 12])
+    others = torch.tensor([0, 1, 5, 6, 7])
     assert torch.equal(dirty[others], clean[others])
-    assert dirty[4:8, :80].isnan().any(dim=1).all()
+    assert dirty[2:5, :80].isnan().any(dim=1).all()
 
 
 @OPS

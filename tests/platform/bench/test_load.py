@@ -185,9 +185,34 @@ def test_the_report_of_several_processes_spans_all_of_them() -> None:
     assert report.output_tokens_per_s == pytest.approx(18 / 2.2)
     assert report.ttft_p50 == pytest.approx(300)
     assert report.ttft_p99 == pytest.approx(300)
+    assert report.ttft_mean == pytest.approx(200)
     assert report.tpot_p50 == pytest.approx(100)
 
 
 def test_percentiles_of_few_values() -> None:
     assert [percentile([1.0, 2.0, 3.0, 4.0], share) for share in (0, 0.5, 0.99)] == [1, 3, 4]
     assert math.isnan(percentile([], 0.5))
+
+
+def test_satisfaction_falls_with_the_square_of_the_time_and_errors_count_as_none() -> None:
+    outcomes = [
+        Outcome(0.0, Timing(first, first + 1.0, first + 1.0, 2, (1.0,)), None)
+        for first in (0.0, 3.0, 6.5)
+    ]
+    report = summarise([*outcomes, Outcome(0.0, None, "refused")])
+    assert report.ttft_under_6s == pytest.approx(2 / 4)
+    assert report.satisfaction == pytest.approx((1 + 0.75) / 4)
+
+
+async def test_an_open_loop_never_sends_on_a_connection_that_the_server_has_closed() -> None:
+    """A server closes idle connections after some seconds, and a request sent at that moment would be lost."""
+
+    async def closes(writer: asyncio.StreamWriter, request: bytes) -> None:
+        await two_tokens(writer, request)
+        await writer.drain()
+        writer.close()
+
+    async with server(closes) as address:
+        shots = [Shot("m", (1,), 2, at=0.03 * i) for i in range(3)]
+        outcomes = await open_loop(address, shots, time.perf_counter())
+    assert [outcome.error for outcome in outcomes] == [None] * 3

@@ -173,7 +173,7 @@ async def test_simultaneous_alias_changes_are_ordered(api: Api, key: str) -> Non
 async def test_deleting_a_version_purges_it_everywhere(api: Api, key: str) -> None:
     deleted = await api.client.delete("/api/v1/adapters/a/versions/2", headers=bearer(key))
     assert deleted.status_code == 204
-    assert len(api.engines.purged) == 1
+    assert len(set(api.engines.purged)) == 1
     base, identity = api.engines.purged[0]
     assert base == "tiny"
     assert UUID(identity.split("/")[0])
@@ -181,12 +181,40 @@ async def test_deleting_a_version_purges_it_everywhere(api: Api, key: str) -> No
     assert (await api.client.get("/v1/models/a@2", headers=bearer(key))).status_code == 404
 
 
+async def test_the_proof_of_a_deletion_stays_with_its_audit_entry(api: Api, key: str) -> None:
+    async def details() -> list[dict[str, object]]:
+        async with api.database.main.reading() as session:
+            query = select(AuditEntry).where(AuditEntry.action.endswith(".delete"))
+            entries = await session.scalars(query.order_by(AuditEntry.id))
+            return [entry.detail for entry in entries]
+
+    headers = bearer(key)
+    await api.client.delete("/api/v1/adapters/a/versions/2", headers=headers)
+    (proven,) = await details()
+    assert proven["engines"] == {
+        "tiny": {
+            "device_pages_zeroed": 2,  # 1 each: before and after the bytes in the database went
+            "kv_blocks_dropped": 4,
+            "host_entries_removed": 6,
+            "disk_files_removed": 8,
+            "requests_ended": 10,
+        }
+    }
+    assert len(str(proven["digest"])) == 64
+    # Its contents are those of version 1.
+    await api.client.delete("/api/v1/adapters/a/versions/3", headers=headers)
+    assert "same contents" in str((await details())[1]["engines"])
+    api.engines.is_ready = False
+    await api.client.delete("/api/v1/adapters/a", headers=headers)
+    assert "no engine answered" in str((await details())[2]["engines"])
+
+
 async def test_equal_files_stay_until_the_last_version_goes(api: Api, key: str) -> None:
     await api.client.delete("/api/v1/adapters/a/versions/1", headers=bearer(key))
     assert api.engines.purged == []
     assert (await api.stored())[0] == 2
     await api.client.delete("/api/v1/adapters/a/versions/3", headers=bearer(key))
-    assert len(api.engines.purged) == 1
+    assert len(set(api.engines.purged)) == 1
     assert (await api.stored())[0] == 1
 
 
@@ -209,7 +237,7 @@ async def test_deleting_an_adapter_leaves_nothing(api: Api, key: str) -> None:
     await alias(api, key, 1)
     answer = await api.client.delete("/api/v1/adapters/a", headers=bearer(key))
     assert answer.status_code == 204
-    assert len(set(api.engines.purged)) == len(api.engines.purged) == 2
+    assert len(set(api.engines.purged)) == 2
     assert await api.stored() == (0, 0, 0)
     assert (await api.client.get("/api/v1/adapters/a", headers=bearer(key))).status_code == 404
 
@@ -222,7 +250,7 @@ async def test_deleting_leaves_other_adapters_and_tenants_alone(
     await api.push(other, adapter_dir)
     await api.client.delete("/api/v1/adapters/a", headers=bearer(key))
     # `b` has the same files as two of the versions that went.
-    assert len(api.engines.purged) == 1
+    assert len(set(api.engines.purged)) == 1
     assert (await api.stored())[0] == 2
     assert (await api.client.get("/v1/models/b", headers=bearer(key))).status_code == 200
     assert (await api.client.get("/v1/models/a", headers=bearer(other))).status_code == 200

@@ -69,6 +69,26 @@ def test_tenants_and_keys(server: Server, operator: Run) -> None:
     assert httpx.get(f"{server.url}/v1/models", headers=bearer(token)).status_code == 401
 
 
+def test_shares_and_pins(server: Server, operator: Run, tenant: Run, adapter_dir: Path) -> None:
+    assert operator("tenant", "create", "heavy").exit_code == 0
+    changed = operator("tenant", "set", "heavy", "--weight", "2.5", "--max-running", "8")
+    assert changed.stdout == "heavy: weight 2.5, most running: 8.\n"
+    changed = operator("tenant", "set", "heavy", "--max-running", "0")
+    assert changed.stdout == "heavy: weight 2.5, most running: no limit.\n"
+    assert "2.5" in operator("tenant", "list").stdout
+    assert tenant("adapter", "push", adapter_dir, "--name", "a").exit_code == 0
+    changed = tenant("adapter", "set", "a", "--max-running", "2")
+    assert changed.stdout == "a: not pinned, most running: 2.\n"
+    refused = tenant("adapter", "set", "a", "--pin")
+    assert refused.exit_code != 0
+    assert "only an operator pins" in refused.output
+    owner = "test-shares-and-pins"
+    changed = operator("adapter", "set", "a", "--pin", "--tenant", owner, "--json")
+    assert json.loads(changed.stdout)["pinned"] is True
+    changed = operator("adapter", "set", "a", "--no-pin", "--tenant", owner)
+    assert changed.stdout == "a: not pinned, most running: 2.\n"
+
+
 def test_the_life_of_an_adapter(tenant: Run, adapter_dir: Path, other_adapter_dir: Path) -> None:
     first = tenant("adapter", "push", adapter_dir, "--name", "a", "--alias", "prod")
     assert first.exit_code == 0, first.output

@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,6 +15,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from loraplex.adapters.errors import BlobInterruptedError, BlobUnavailableError
 from loraplex.platform.catalog.weights import Weights
 from loraplex.platform.db.base import utc_now
 from loraplex.platform.db.blobs import BATCH, CHUNK_SIZE, ChunkConflictError, DatabaseBlobs
@@ -144,9 +146,9 @@ async def test_loader_threads_read_by_digest(settings: Settings, database: Datab
             await asyncio.to_thread(thread.join)
         assert found == [data] * 4
         assert loader.size(blob.sha256) == len(data)
-        with pytest.raises(KeyError):
+        with pytest.raises(BlobUnavailableError, match="not stored any more"):
             loader.size("0" * 64)
-        with pytest.raises(KeyError):
+        with pytest.raises(BlobUnavailableError, match="not stored any more"):
             next(loader.read("0" * 64))
     finally:
         loader.close()
@@ -160,12 +162,24 @@ async def test_loaders_see_ready_blobs_only_and_notice_missing_bytes(
     loader = LoaderBlobs.open(settings)
     try:
         await DatabaseBlobs(database.weights).delete(blob.id)
-        with pytest.raises(OSError, match="end after 0 of"):
+        with pytest.raises(BlobUnavailableError, match="end after 0 of"):
             list(loader.read(blob.sha256))
         async with database.main.writing() as session:
             await session.execute(update(Blob).values(state=BlobState.UPLOADING))
-        with pytest.raises(KeyError):
+        with pytest.raises(BlobUnavailableError, match="not stored any more"):
             list(loader.read(blob.sha256))
+    finally:
+        loader.close()
+
+
+def test_a_database_that_does_not_answer_may_be_asked_again(tmp_path: Path) -> None:
+    nobody = "postgresql://nobody@127.0.0.1:9/none"
+    loader = LoaderBlobs.open(Settings(data_dir=tmp_path, database_url=nobody))
+    try:
+        with pytest.raises(BlobInterruptedError, match="try again"):
+            list(loader.read("0" * 64))
+        with pytest.raises(BlobInterruptedError, match="try again"):
+            loader.size("0" * 64)
     finally:
         loader.close()
 

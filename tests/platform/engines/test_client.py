@@ -1,4 +1,4 @@
-"""The client and the engine's loop together: streaming, refusals, aborts, slow readers, purges."""
+"""The client and the engine's loop together: streaming, refusals, aborts, slow readers."""
 
 import asyncio
 
@@ -142,24 +142,6 @@ async def test_requests_of_a_client_that_vanished_are_aborted(
     await gone.generate([job(tokens=100_000)])
     await gone.close()  # sends no abort: as if its process had been killed
     await until(lambda: len(life.engine.aborted) == 1)
-
-
-async def test_purge_returns_when_the_engine_has_done_it(
-    engines: Start, client: EngineClient
-) -> None:
-    life = engines()
-    await until(lambda: client.ready)
-    await asyncio.wait_for(client.purge("tenant/digest"), 2)
-    assert life.adapters.purged == ["tenant/digest"]
-
-
-async def test_purge_waits_for_an_engine_that_is_down(engines: Start, client: EngineClient) -> None:
-    purge = asyncio.create_task(client.purge("tenant/digest"))
-    await asyncio.sleep(0.05)
-    assert not purge.done()
-    life = engines()
-    await asyncio.wait_for(purge, 5)
-    assert set(life.adapters.purged) == {"tenant/digest"}
 
 
 async def test_too_many_unfinished_requests_are_refused_at_once(

@@ -35,6 +35,11 @@ time.sleep(600)
         ("loraplex.platform.cli.serve", {"torch", "litestar", "uvicorn", "sqlalchemy"}),
         ("loraplex.platform.api_worker", {"torch", "transformers", "triton"}),
         ("loraplex.platform.engines.worker", {"uvicorn", "loraplex.platform.app"}),
+        # It is started again when it dies, and requests wait for that.
+        (
+            "loraplex.platform.engines.loader",
+            {"litestar", "uvicorn", "transformers", "triton", "tokenizers", "zmq"},
+        ),
         (
             "loraplex.platform.inference.template_process",
             {"torch", "litestar", "sqlalchemy", "zmq"},

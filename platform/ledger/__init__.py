@@ -1,0 +1,1 @@
+"""What was served: one row per answer, with where its time went."""
