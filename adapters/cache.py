@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 _REMOVED = "the adapter was removed while it was being loaded."
 _DEFAULT_HOST_BYTES = 4 * 1024**3
-# Files read but not safely on the disk yet. Each may have pieces in memory, so beyond this the loaders wait.
-_MAX_UNKEPT = 4
+# Files read but not safely on the disk yet; each may have pieces in memory. One more is not kept.
+_MAX_UNKEPT = 16
 # Proofs of removal kept for somebody to collect; not everybody does.
 _MAX_FORGOTTEN = 10_000
 
@@ -101,6 +101,7 @@ class AdapterCache:
         self._foreign: dict[int, HostEntry] = {}  # by address: see `occupy`
         self._keeping: set[str] = set()  # files open that are being brought to the disk
         self._purging: dict[str, int] = {}  # under way, by identity: host entries removed
+        self._discarding: set[str] = set()  # files to be removed by the housekeeper
         self._forgotten: deque[Forgotten] = deque(maxlen=_MAX_FORGOTTEN)
         self._book = Book()
         self._told: CacheStats | None = None  # when changes were looked for the last time
@@ -297,10 +298,15 @@ class AdapterCache:
             if brought is not None:
                 self._host.release(brought.entry)
                 self._keeping.add(ref.identity)
+            removing = ref.identity in self._discarding
             self._advance_purge(ref.identity)
         if brought is not None:
-            self._unkept.acquire()
-            self._later(self._keep, ref.identity, brought.file)
+            # No load waits for a disk that is slower than the loads: what it does not keep, the store has.
+            # While the housekeeper waits to remove this file it cannot be what closes it.
+            if not removing and self._unkept.acquire(blocking=False):
+                self._later(self._keep, ref.identity, brought.file)
+            else:
+                self._close(ref.identity, brought.file)
 
     def _end(self, load: _Load, brought: Brought | None, seconds: float) -> None:
         identity = load.ref.identity
@@ -323,8 +329,14 @@ class AdapterCache:
             if identity not in self._purging:
                 file.keep()
         finally:
-            file.close()
             self._unkept.release()
+            self._close(identity, file)
+
+    def _close(self, identity: str, file: WeightFile) -> None:
+        """Nothing is to be done with a file any more."""
+        try:
+            file.close()
+        finally:
             with self._changed:
                 self._keeping.discard(identity)
                 self._advance_purge(identity)
@@ -373,6 +385,7 @@ class AdapterCache:
             return
         load = self._loading.get(identity)
         if not (load and load.removed) and not self._host.still_has(identity):
+            self._discarding.add(identity)
             self._later(self._discard, identity, self._purging.pop(identity))
 
     def _discard(self, identity: str, host_entries: int) -> None:
@@ -382,6 +395,9 @@ class AdapterCache:
         except OSError:
             logging.getLogger(__name__).exception("removing weights of %s failed", identity)
             return
+        finally:
+            with self._changed:
+                self._discarding.discard(identity)
         with self._changed:
             self._forgotten.append(Forgotten(identity, host_entries, int(removed)))
             self._changed.notify_all()

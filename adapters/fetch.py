@@ -51,6 +51,7 @@ class Fetch:
         self._started = keeper.clock()
         self._seconds = 0.0
         self._writer: _Writer | None = None
+        self._behind = False  # the disk is too slow for this file: it is not kept
 
     def pieces(self) -> Iterator[bytes]:
         """See `WeightFile.pieces`."""
@@ -61,8 +62,8 @@ class Fetch:
             read += len(piece)
             if read > self._size:
                 break
-            if self._writer is not None:
-                self._writer.put(piece)
+            if self._writer is not None and not self._behind:
+                self._behind = not self._writer.offer(piece)
             yield piece
         if read != self._size:
             raise DigestMismatchError(
@@ -72,7 +73,7 @@ class Fetch:
 
     def keep(self) -> None:
         """See `WeightFile.keep`."""
-        if self._writer is None:
+        if self._writer is None or self._behind:
             return
         try:
             path = self._writer.finish()
@@ -106,7 +107,7 @@ class _Writer:
         self._file = os.fdopen(handle, "wb", buffering=0)
         fcntl.flock(self._file, fcntl.LOCK_EX)
         self._thread = Follower(self._write, "adapter-file")
-        self.put = self._thread.put
+        self.offer = self._thread.offer
 
     def finish(self) -> Path:
         """Return when everything is on the disk.
@@ -120,6 +121,7 @@ class _Writer:
 
     def close(self) -> None:
         """Remove the file, unless it has another name by now."""
+        self._thread.skip()
         self._thread.stop()
         self._path.unlink(missing_ok=True)
         self._file.close()

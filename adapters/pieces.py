@@ -19,12 +19,25 @@ class Follower:
         self._work = work
         self._pieces: queue.Queue[bytes | None] = queue.Queue(MAX_BEHIND)
         self._error: BaseException | None = None
+        self._skipping = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def put(self, piece: bytes) -> None:
         """Hand over the next piece."""
         self._pieces.put(piece)
+
+    def offer(self, piece: bytes) -> bool:
+        """Hand over the next piece unless the thread is too far behind."""
+        try:
+            self._pieces.put_nowait(piece)
+        except queue.Full:
+            return False
+        return True
+
+    def skip(self) -> None:
+        """Do nothing with the pieces that are left."""
+        self._skipping = True
 
     def stop(self) -> None:
         """Return when every piece is done, or skipped after an error; may be called again."""
@@ -40,7 +53,7 @@ class Follower:
 
     def _run(self) -> None:
         while (piece := self._pieces.get()) is not None:
-            if self._error is None:
+            if self._error is None and not self._skipping:
                 try:
                     self._work(piece)
                 except BaseException as error:  # `join` raises it

@@ -11,6 +11,7 @@ from loraplex.adapters.blobs import WeightFile, WeightFiles
 from loraplex.adapters.errors import BlobInterruptedError, DigestMismatchError
 from loraplex.adapters.host_tier import HostEntry
 from loraplex.adapters.packing import pack
+from loraplex.adapters.recipes import Recipes
 from loraplex.engine.lora import LoRAWeights
 from loraplex.engine.model_config import Module
 
@@ -62,8 +63,7 @@ class AdapterReader:
         give_up: Callable[[HostEntry], None],
     ) -> None:
         self._files = files
-        self._modules = modules
-        self._dtype = dtype
+        self._recipes = Recipes(modules, dtype)
         self._reserve = reserve
         self._give_up = give_up
 
@@ -99,9 +99,7 @@ class AdapterReader:
         name = disk_entry(ref.identity)
         file = self._files.open(name, ref.weights_sha256, ref.size, fresh=fresh)
         try:
-            weights = pack(
-                file.pieces(), ref.config, ref.weights_sha256, self._modules, self._dtype, allocate
-            )
+            weights = pack(file.pieces(), ref.config, ref.weights_sha256, self._recipes, allocate)
         except BaseException:
             file.close()
             for entry in reserved:

@@ -25,6 +25,7 @@ from shapes import write_config
 
 from loraplex.adapters.packing import pack
 from loraplex.adapters.reading import AdapterRef
+from loraplex.adapters.recipes import Recipes
 from loraplex.adapters.upload import UploadInspector
 from loraplex.engine.lora import LoRAWeights
 from loraplex.engine.model_config import ModelConfig, Module
@@ -79,13 +80,13 @@ def stages(
 ) -> dict[str, object]:
     """Milliseconds of each part of a load by itself, best of several."""
     torch.set_num_threads(1)
-    modules = ModelConfig.from_directory(base).modules()
+    recipes = Recipes(ModelConfig.from_directory(base).modules(), DTYPE)
     buffer = torch.zeros(len(data) * 2 + 2**23, dtype=torch.uint8)
     door = LoaderBlobs.open(settings)
 
     def pack_it() -> None:
         pieces = (data[at : at + CHUNK_SIZE] for at in range(0, len(data), CHUNK_SIZE))
-        pack(pieces, ref.config, ref.weights_sha256, modules, DTYPE, lambda size: buffer[:size])
+        pack(pieces, ref.config, ref.weights_sha256, recipes, lambda size: buffer[:size])
 
     parts: dict[str, Callable[[], object]] = {
         "stage_database_ms": lambda: sum(map(len, door.read(ref.weights_sha256))),

@@ -110,7 +110,8 @@ class Admission:
         self._drained_for: Sequence | None = None
         self._draining: set[int] = set()
         self._holder: Sequence | None = None  # has its adapter, and waits for blocks
-        self._tried: dict[Sequence, tuple[int, Outcome]] = {}  # `WaitingRoom.changes` then
+        # `WaitingRoom.changes` then, and the pages that could be had.
+        self._tried: dict[Sequence, tuple[int, int, Outcome]] = {}
         self._stopped_since: dict[Sequence, float] = {}  # others wait for its adapter's load
 
     @property
@@ -172,8 +173,9 @@ class Admission:
         """Admit a sequence, or put it where what it lacks will be noticed when it comes."""
         waiting, handle = self.waiting, sequence.request.adapter
         new = not sequence.held and not sequence.admitted
-        tried, outcome = self._tried.get(sequence, (-1, Outcome.NO_ROOM))
-        if tried != waiting.changes or not self._running:
+        holder = self._holder
+        tried, room, outcome = self._tried.get(sequence, (-1, 0, Outcome.NO_ROOM))
+        if tried != waiting.changes or self._adapters.room > room or not self._running:
             outcome = self._try(sequence, round_)
         match outcome:
             case Outcome.ADMITTED:
@@ -193,24 +195,27 @@ class Admission:
                 waiting.absent(sequence, handle, round_.now)
                 waiting.park(sequence, handle)
             case Outcome.LOADING | Outcome.NO_ROOM | Outcome.NO_BLOCKS | Outcome.BARRED:
-                self._keep_out(sequence, outcome, round_)
+                self._keep_out(sequence, outcome, round_, holder)
 
-    def _keep_out(self, sequence: Sequence, outcome: Outcome, round_: Round) -> None:
-        """Memory keeps a sequence out: see to it that this does not last."""
+    def _keep_out(
+        self, sequence: Sequence, outcome: Outcome, round_: Round, holder: Sequence | None
+    ) -> None:
+        """Memory keeps a sequence out: see to it that this does not last. `holder`: which there was at its turn."""
         handle, waiting = sequence.request.adapter, self.waiting
         if outcome is Outcome.LOADING:
             assert handle is not None
             waiting.absent(sequence, handle, round_.now)
         elif not self._running and not self._adapters.loading:
-            if self._holder in (None, sequence):
+            if holder in (None, sequence):
                 self._refuse(sequence, NEVER_FITS, round_)
                 return
-            self.let_go()
+            if self._holder is holder:  # else what it held was let go only now
+                self.let_go()
         if not sequence.held and not sequence.admitted:
             waiting.hold(sequence)
         if sequence.held or sequence.admitted:
             if outcome is not Outcome.LOADING:
-                self._tried[sequence] = waiting.changes, outcome
+                self._tried[sequence] = waiting.changes, self._adapters.room, outcome
             round_.passed.append((sequence, outcome))
             self._keep_place(sequence, outcome, round_)
 

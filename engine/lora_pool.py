@@ -50,13 +50,14 @@ class LoRAPool:
         self._places = AdapterPlaces(modules, arena, self._history, self._loads.release)
         self.tables = self._places.slots.tables
         self._pins: dict[int, int] = {}  # and the pages of each, 0 while unknown
+        self._pinned_pages = 0  # the sum of that
         self._warming: dict[int, None] = {}
         self._placed_now = 0
 
     @property
     def loading(self) -> bool:
         """Whether something is on its way here."""
-        return self._loads.loading or bool(self._places.copying)
+        return self._loads.loading or bool(self._places.copying) or self._places.clearing
 
     @property
     def has_work(self) -> bool:
@@ -81,6 +82,11 @@ class LoRAPool:
     def num_pages(self) -> int:
         """Pages that adapters hold."""
         return self._places.num_pages
+
+    @property
+    def room(self) -> int:
+        """Pages that are free or that somebody would give up."""
+        return self._pages.obtainable()
 
     @property
     def idle_pages(self) -> int:
@@ -114,6 +120,7 @@ class LoRAPool:
             if self._placed_now == _MAX_PLACED:
                 break
             if self._too_large(handle, weights):
+                self._warming.pop(handle, None)
                 continue  # whoever asks is told
             asked = handle in wanted or handle in self._pins
             if asked or self._pages.num_free >= self._places.size(weights):
@@ -161,6 +168,10 @@ class LoRAPool:
     def note_use(self, handle: int) -> None:
         """A request has begun to run with the adapter."""
         self._history.use(handle)
+
+    def has_failed(self, handle: int) -> bool:
+        """Whether the last load failed, and whoever asks is to be told."""
+        return self._loads.failure(handle) is not None
 
     def failure(self, handle: int) -> str:
         """Why an adapter that has FAILED did."""
@@ -218,7 +229,7 @@ class LoRAPool:
             PinRefusedError: pinned adapters would take more than half of the arena.
         """
         if not pinned:
-            self._pins.pop(handle, None)
+            self._pinned_pages -= self._pins.pop(handle, 0)
             self._places.unpin(handle)
             return
         size = self.pages(handle) or 0
@@ -226,6 +237,7 @@ class LoRAPool:
             raise PinRefusedError(
                 "Pinned adapters may take half of the memory for adapters and KV at most; unpin another one first."
             )
+        self._pinned_pages += size - self._pins.get(handle, 0)
         self._pins[handle] = size
         self._places.pin(handle)
 
@@ -237,7 +249,7 @@ class LoRAPool:
             how many pages had or will have its weights, and whether there was a host copy.
         """
         staged = self._loads.discard(handle)
-        self._pins.pop(handle, None)
+        self._pinned_pages -= self._pins.pop(handle, 0)
         self._warming.pop(handle, None)
         self._history.forget(handle)
         pages, copying = self._places.unload(handle)
@@ -269,7 +281,8 @@ class LoRAPool:
         return self._places.size(weights) > room or too_many_rows
 
     def _pinned_beside(self, handle: int | None) -> int:
-        return sum(size for other, size in self._pins.items() if other != handle)
+        own = 0 if handle is None else self._pins.get(handle, 0)
+        return self._pinned_pages - own
 
     def _too_much_pinned(self, handle: int, size: int) -> bool:
         return (self._pinned_beside(handle) + size) * _PINNED_SHARE > self._pages.num_pages
@@ -280,14 +293,18 @@ class LoRAPool:
         if self._too_much_pinned(handle, size):
             self.pin(handle, False)
         else:
+            self._pinned_pages += size
             self._pins[handle] = size
 
     def _bring_unasked(self) -> None:
         """Start loads of pinned adapters and of those to be warm; one whose load fails is neither any more."""
         for handle in [h for h in self._pins if self._loads.failure(h) is not None]:
             self.pin(handle, False)
-        for handle in self._pins:
-            self.prefetch(handle)
+        # A few at a time: those that requests wait for need places among the loads too.
+        places = self._places
+        missing = (h for h in self._pins if h not in places.ready and h not in places.copying)
+        for handle in islice(missing, _MAX_PLACED):
+            self._loads.request(handle)
         if self._warming and self._pages.num_free == 0:
             self._warming.clear()
         for handle in list(islice(self._warming, _MAX_PLACED)):

@@ -72,12 +72,13 @@ class PagePool:
     def make_room(self, pages: int, by: int, *, sparing: bool = False) -> None:
         """Have idle things given up, those unused longest first, until so many pages are free; `obtainable` must be
         at least that."""
+        if self.num_free >= pages:
+            return
+        ages = [holder.idle_since(sparing=sparing) for holder in self._holders]
         while self.num_free < pages:
-            ages = [(h.idle_since(sparing=sparing), h) for h in self._holders]
-            _, holder = min(
-                ((since, h) for since, h in ages if since is not None), key=lambda pair: pair[0]
-            )
-            holder.give_up(by, sparing=sparing)
+            _, index = min((since, i) for i, since in enumerate(ages) if since is not None)
+            self._holders[index].give_up(by, sparing=sparing)
+            ages[index] = self._holders[index].idle_since(sparing=sparing)
 
     def take_first(self, count: int) -> list[int]:
         """`count` free pages of the low end."""

@@ -116,7 +116,7 @@ class WaitingRoom:
             if pool.is_ready(handle):
                 self._note_presence(handle, wait, now)
                 self._loads.discard(handle)
-            elif failed and self._bring(handle) is Residency.FAILED:
+            elif failed and pool.has_failed(handle):
                 self._loads.discard(handle)
             # What waits for one that is on its way has to see whether it has come as far as the host.
             self._wake(wait)

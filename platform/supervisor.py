@@ -196,7 +196,7 @@ def _check(settings: Settings) -> None:
 def _alone_in(data_dir: Path) -> Iterator[None]:
     """Hold the data directory: engines of another `serve` on it would keep adapters deleted through this one."""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        (data_dir / "cache").mkdir(parents=True, exist_ok=True)
         # Released by the system however this process ends; children do not inherit it.
         lock = (data_dir / "serve.lock").open("w")
     except OSError as error:

@@ -175,7 +175,7 @@ class Loader:
                 self._keeper.resident = identities
 
     def _report(self) -> None:
-        told = time.monotonic()
+        told = 0.0
         try:
             self._engine.send([News(self._cache.stats(), *self._cache.changes())])  # it is up
             while not self._ended.is_set():

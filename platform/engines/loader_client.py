@@ -1,6 +1,7 @@
 """Owns the engine's side of the loader process: an `engine.lora.AdapterSource` whose every call takes microseconds, as
 all the work is done elsewhere and the weights lie in memory both processes have mapped."""
 
+import mmap
 import os
 import socket
 import time
@@ -65,6 +66,8 @@ class LoaderClient:
 
     def __init__(self, settings: str, directory: str, dtype: torch.dtype, capacity: int) -> None:
         self._dtype = dtype
+        # What lies behind it is given back to the system by pages.
+        capacity -= capacity % mmap.PAGESIZE
         self._fd = SharedMemory.create(capacity)
         self.memory = SharedMemory(self._fd, capacity)
         name = str(dtype).removeprefix("torch.")
@@ -220,14 +223,15 @@ class LoaderClient:
             self._before, host_entries=0, host_bytes=0, disk_entries=0, disk_bytes=0
         )
         self._stats = CacheStats()
+        # Before loads: what was pushed again meanwhile has a handle there, for which it would be kept.
+        for identity in self._purging:
+            self._channel.send(Forget(None, identity))
         for handle, attempts in list(self._pending.items()):
             if attempts < MAX_ATTEMPTS:
                 self._pending[handle] = attempts + 1
                 self._send_load(handle)
             else:
                 self._fail(handle, "the adapter loader of this server stopped twice; try again.")
-        for identity in self._purging:
-            self._channel.send(Forget(None, identity))
         if self._pinned:
             self._channel.send(Pin(self._pinned))
         self._channel.send(Resident(self._resident))

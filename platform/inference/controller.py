@@ -14,6 +14,7 @@ from litestar.types import ASGIApp
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.body import decode_body
 from loraplex.platform.catalog.service import CatalogService
+from loraplex.platform.engines.generation import GenerationFailedError
 from loraplex.platform.engines.pool import EnginePool
 from loraplex.platform.inference.answer import Answer
 from loraplex.platform.inference.bodies import Model, ModelList
@@ -84,7 +85,13 @@ class InferenceController(Controller):
     ) -> ASGIApp:
         """Continue one or more prompts."""
         body = decode_body(await request.body(), CompletionRequest)
-        return await _answer(request, inference.complete(principal, body), stream=bool(body.stream))
+        try:
+            return await _answer(
+                request, inference.complete(principal, body), stream=bool(body.stream)
+            )
+        except GenerationFailedError:
+            await inference.model(principal, body.model)  # deleted meanwhile: 404, not 503
+            raise
 
     @post(["/v1/chat/completions", "/t/{tenant:str}/v1/chat/completions"], status_code=200)
     async def chat(
@@ -95,7 +102,11 @@ class InferenceController(Controller):
     ) -> ASGIApp:
         """Answer a conversation."""
         body = decode_body(await request.body(), ChatRequest)
-        return await _answer(request, inference.chat(principal, body), stream=bool(body.stream))
+        try:
+            return await _answer(request, inference.chat(principal, body), stream=bool(body.stream))
+        except GenerationFailedError:
+            await inference.model(principal, body.model)  # deleted meanwhile: 404, not 503
+            raise
 
 
 async def _answer(

@@ -25,6 +25,28 @@ from support.stores import MemoryStore
 PAGE = 2 * 1024 * 1024  # an adapter of the tests takes one
 
 
+class StuckDisk(DiskCache):
+    """A disk that takes for ever to make a file safe, until `free`."""
+
+    def __init__(self, store: MemoryStore, directory: Path) -> None:
+        super().__init__(store, directory, 10**9)
+        self.free = threading.Event()
+        self.stuck = threading.Event()
+
+    def adopt(self, entry: str, temporary: Path, size: int, seconds: float) -> None:
+        if not self.free.is_set():
+            self.stuck.set()
+        self.free.wait(30)
+        super().adopt(entry, temporary, size, seconds)
+
+    def give_up_waiting(self) -> None:
+        """End threads that wait for a file to be closed, lest a test that fails never ends."""
+        self.free.set()
+        with self._idle:
+            self._busy.clear()
+            self._idle.notify_all()
+
+
 class Tiers:
     """A store, a disk cache and an adapter cache of the tests' base model."""
 
@@ -433,3 +455,47 @@ def test_local_directories_need_no_store(
     assert b"".join(files.read(ref.weights_sha256)) == data
     assert files.size(ref.weights_sha256) == len(data)
     cache.close()
+
+
+def test_a_slow_disk_holds_up_no_load(modules: tuple[Module, ...], tmp_path: Path) -> None:
+    tiers = Tiers(modules, tmp_path)
+    disk = StuckDisk(tiers.store, tmp_path)
+    tiers.cache = AdapterCache(disk, modules, torch.float32, host_bytes=3 * PAGE, threads=3)
+    tiers.register(*range(24))
+    found = tiers.load(*range(24))
+    assert all(result.error is None for result in found.values())
+    assert disk.usage().entries == 0
+    disk.free.set()
+    tiers.cache.close()
+    assert 0 < disk.usage().entries < 24  # what it could not take is in the store
+
+
+def test_an_adapter_pushed_again_before_its_file_is_removed_stops_no_removal(
+    modules: tuple[Module, ...], tmp_path: Path
+) -> None:
+    """The file is read while the housekeeper has yet to remove it: it must not wait for its own later work, which is
+    to close that file."""
+    tiers = Tiers(modules, tmp_path)
+    disk = StuckDisk(tiers.store, tmp_path)
+    disk.free.set()
+    tiers.cache = AdapterCache(disk, modules, torch.float32, host_bytes=8 * PAGE, threads=3)
+    try:
+        ref, *_ = tiers.register(1, 2, 3)
+        tiers.load(1)
+        tiers.wait_for_file(ref.identity)
+        disk.free.clear()
+        tiers.load(2)
+        assert disk.stuck.wait(10), "what comes now waits behind this"
+        tiers.cache.forget(1)
+        tiers.cache.register(11, ref)
+        assert tiers.load(11)[11].weights is not None
+        disk.free.set()
+        deadline = time.monotonic() + 5
+        while not (gone := tiers.cache.forgotten()) and time.monotonic() < deadline:
+            tiers.cache.watch(0.05)
+        assert [each.identity for each in gone] == [ref.identity]
+        for handle in (3, 11):
+            assert tiers.load(handle)[handle].weights is not None
+    finally:
+        disk.give_up_waiting()
+        tiers.cache.close()

@@ -19,6 +19,7 @@ from loraplex.adapters.errors import BlobUnavailableError, DigestMismatchError
 from loraplex.adapters.layout import plan
 from loraplex.adapters.packing import pack
 from loraplex.adapters.peft_directory import admit_directory
+from loraplex.adapters.recipes import Recipes
 from loraplex.adapters.upload import UploadInspector
 from loraplex.engine.lora import LoRAWeights
 from loraplex.engine.model_config import ModelConfig, Module
@@ -82,7 +83,7 @@ def pack_directory(
 ) -> LoRAWeights:
     with (path / "adapter_model.safetensors").open("rb") as file:
         pieces = file_pieces(file)
-        return pack(pieces, report.canonical_config, report.weights_sha256, modules, dtype)
+        return pack(pieces, report.canonical_config, report.weights_sha256, Recipes(modules, dtype))
 
 
 def pieces_of(data: bytes, size: int = 1000) -> Iterator[bytes]:
@@ -228,7 +229,7 @@ def test_matrices_larger_than_a_page_and_a_slab(stored: str) -> None:
     tensors = lora_tensors(chosen, rank=24, dtype=stored)
     data, digest = weights_bytes(tensors), hashlib.sha256(weights_bytes(tensors)).hexdigest()
     weights = pack(
-        pieces_of(data), config_json(r=24, lora_alpha=12), digest, modules, torch.float32
+        pieces_of(data), config_json(r=24, lora_alpha=12), digest, Recipes(modules, torch.float32)
     )
     page = page_elements(torch.float32, modules)
     assert weights.buffer.numel() % page == 0
@@ -246,7 +247,7 @@ def test_matrices_larger_than_a_page_and_a_slab(stored: str) -> None:
 def test_unused_elements_are_zero(modules: tuple[Module, ...]) -> None:
     data = weights_bytes(lora_tensors(modules[:1]))
     digest = hashlib.sha256(data).hexdigest()
-    weights = pack(pieces_of(data), config_json(), digest, modules, torch.float32)
+    weights = pack(pieces_of(data), config_json(), digest, Recipes(modules, torch.float32))
     used = sum(4 * (m.in_features + m.out_features) for m in modules[:1])
     assert weights.buffer[:used].abs().min() > 0
     assert not weights.buffer[used:].any()
@@ -258,7 +259,7 @@ def test_the_buffer_is_what_the_caller_gives(modules: tuple[Module, ...]) -> Non
     memory = torch.full(
         (64 * 1024 * 1024,), 255, dtype=torch.uint8
     )  # nothing may be taken for zero
-    args = (config_json(), digest, modules, torch.float32)
+    args = (config_json(), digest, Recipes(modules, torch.float32))
     given = pack(pieces_of(data), *args, lambda size: memory[:size])
     own = pack(pieces_of(data, 10**9), *args)
     assert given.buffer.data_ptr() == memory.data_ptr()
@@ -281,7 +282,7 @@ def test_other_bytes_are_never_served(spoil: Any, modules: tuple[Module, ...]) -
     data = weights_bytes(lora_tensors(modules[:7]))
     digest = hashlib.sha256(data).hexdigest()
     with pytest.raises(DigestMismatchError):
-        pack(pieces_of(spoil(data)), config_json(), digest, modules, torch.float32)
+        pack(pieces_of(spoil(data)), config_json(), digest, Recipes(modules, torch.float32))
 
 
 def test_values_beyond_float16_are_refused(modules: tuple[Module, ...]) -> None:
@@ -297,12 +298,10 @@ def test_values_beyond_float16_are_refused(modules: tuple[Module, ...]) -> None:
             pieces_of(data),
             report.canonical_config,
             report.weights_sha256,
-            modules,
-            torch.float16,
+            Recipes(modules, torch.float16),
         )
-    packed = pack(
-        pieces_of(data), report.canonical_config, report.weights_sha256, modules, torch.bfloat16
-    )
+    recipes = Recipes(modules, torch.bfloat16)
+    packed = pack(pieces_of(data), report.canonical_config, report.weights_sha256, recipes)
     assert packed.buffer.isfinite().all()
 
 
@@ -311,6 +310,7 @@ import hashlib, json, resource, sys, torch
 from pathlib import Path
 from loraplex.adapters.blobs import file_pieces
 from loraplex.adapters.packing import pack
+from loraplex.adapters.recipes import Recipes
 from loraplex.engine.model_config import ModelConfig
 torch.set_num_threads(1)
 path, config = Path(sys.argv[1]), sys.argv[2].encode()
@@ -323,7 +323,7 @@ with path.open("rb") as file:
         digest.update(piece)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with path.open("rb") as file:
-    weights = pack(file_pieces(file), config, digest.hexdigest(), modules, torch.bfloat16)
+    weights = pack(file_pieces(file), config, digest.hexdigest(), Recipes(modules, torch.bfloat16))
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print((after - before) * 1024, weights.buffer.nbytes, path.stat().st_size)
 """
@@ -364,3 +364,20 @@ def test_packing_holds_one_copy(tmp_path: Path) -> None:
     grown, packed, stored = map(int, output.split())
     assert stored > 190e6
     assert grown < packed + 24e6
+
+
+def test_a_recipe_serves_every_file_with_its_header_and_config(
+    modules: tuple[Module, ...],
+) -> None:
+    recipes = Recipes(modules, torch.float32)
+    files = [weights_bytes(lora_tensors(modules[:7], seed=seed)) for seed in range(2)]
+    for config in (config_json(), config_json(lora_alpha=1)):
+        for data in files:
+            args = (config, hashlib.sha256(data).hexdigest())
+            known = pack(pieces_of(data), *args, recipes)
+            fresh = pack(pieces_of(data), *args, Recipes(modules, torch.float32))
+            assert torch.equal(known.buffer, fresh.buffer)
+            assert np.array_equal(known.b_rows, fresh.b_rows)
+    header = files[0][8 : 8 + int.from_bytes(files[0][:8], "little")]
+    assert recipes.recipe(header, config_json()) is recipes.recipe(header, config_json())
+    assert recipes.recipe(header, config_json()) is not recipes.recipe(header, config)

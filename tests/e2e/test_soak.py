@@ -19,9 +19,9 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 import pytest
 
 from loraplex.engine.config import EngineConfig
-from loraplex.platform.engines.loader import NEWS_SECONDS
 from loraplex.engine.model_config import ModelConfig
 from loraplex.engine.tokenizer import Tokenizer
+from loraplex.platform.engines.loader import NEWS_SECONDS
 from support.adapter_files import config_json, lora_tensors, weights_bytes
 from support.checkpoints import tiny_model
 from support.merged_oracle import MergedOracle

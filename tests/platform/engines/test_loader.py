@@ -16,6 +16,7 @@ import torch
 from loraplex.adapters.figures import Forgotten
 from loraplex.adapters.packing import pack
 from loraplex.adapters.reading import AdapterRef, disk_entry
+from loraplex.adapters.recipes import Recipes
 from loraplex.engine.lora import LoRAWeights
 from loraplex.engine.model_config import ModelConfig
 from loraplex.platform.db.database import open_database
@@ -53,10 +54,8 @@ class World:
     def expected(self, number: int) -> LoRAWeights:
         """What `pack` makes of an adapter in this process."""
         ref = self.refs[number]
-        modules = self.model.modules()
-        return pack(
-            iter([self.files[number]]), ref.config, ref.weights_sha256, modules, torch.float32
-        )
+        recipes = Recipes(self.model.modules(), torch.float32)
+        return pack(iter([self.files[number]]), ref.config, ref.weights_sha256, recipes)
 
     def check(self, number: int, weights: LoRAWeights | None) -> None:
         expected = self.expected(number)
