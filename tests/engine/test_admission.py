@@ -96,7 +96,7 @@ def test_a_sequence_whose_adapter_another_has_let_go_is_not_refused(copies: Copi
     copies.end()
     short = world.add(16 * 3 - 4, 4)
     world.step()
-    assert base.running and user.running and short.running  # noqa: PT018
+    assert all(each.running for each in (base, user, short))
     for sequence in (world.add(16 * 7 - 2, 1, 2), world.add(16 * 6 - 4, 1, 1)):
         sequence.passed_over = 10  # what they wait for is kept for them from now on
     while base.running or user.running:
@@ -154,7 +154,7 @@ def test_a_load_that_fails_evicts_nothing_that_is_waited_for() -> None:
     assert MISSING in world.source.asked
     assert world.pool.has_failed(MISSING)
     assert world.pool.evictions == 0
-    assert world.pool.is_ready(2) and world.pool.is_ready(3)  # noqa: PT018
+    assert all(world.pool.is_ready(adapter) for adapter in (2, 3))
     world.drain()
     assert list(world.failed) == [broken.request.request_id]
     world.check()
