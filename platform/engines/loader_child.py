@@ -42,6 +42,12 @@ class LoaderChild:
         here once the process has it, so that the other end notices when the process ends."""
         self._orders.put((launch, end))
 
+    def kill(self) -> None:
+        """End the process that runs now at once; another can be started."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def close(self) -> None:
         """Wait until the process has ended, which it does because the socket was closed."""
         self._closing.set()

@@ -1,6 +1,7 @@
 """Owns the engine's side of the loader process: an `engine.lora.AdapterSource` whose every call takes microseconds, as
 all the work is done elsewhere and the weights lie in memory both processes have mapped."""
 
+import logging
 import mmap
 import os
 import socket
@@ -36,8 +37,12 @@ from loraplex.platform.engines.loader_messages import (
 )
 from loraplex.platform.engines.process import LoaderLaunch
 
+logger = logging.getLogger(__name__)
+
 # A load whose loader died is sent to the next one, but not for ever: it may be what kills them.
 MAX_ATTEMPTS = 2
+# A loader says something every second. One that has been silent for so long hangs, and requests would wait for ever.
+SILENT_SECONDS = 30.0
 # What counts since the start; the rest of `CacheStats` describes the present.
 _COUNTERS = ("loads", "failures", "hits", "joins", "load_seconds")
 
@@ -86,6 +91,9 @@ class LoaderClient:
         self._figures: dict[str, AdapterFigures] = {}
         self._stats = self._before = CacheStats()
         self._heard = False  # from any loader
+        self._heard_at: float | None = (
+            None  # from the present one, which is still starting while there is none
+        )
         self._child = LoaderChild()
         self._channel = self._connect()
 
@@ -206,8 +214,15 @@ class LoaderClient:
 
     def _pump(self) -> None:
         """Take what has arrived, and see whether the loader still lives."""
-        for message in self._channel.receive():
+        messages = self._channel.receive()
+        for message in messages:
             self._take(message)
+        if messages:
+            self._heard_at = time.monotonic()
+        elif self._heard_at is not None and time.monotonic() > self._heard_at + SILENT_SECONDS:
+            logger.warning("the adapter loader hangs and is started again")
+            self._heard_at = None
+            self._child.kill()  # its end of the channel closes with it
         if self._channel.closed:
             self._replace()
 
@@ -215,6 +230,7 @@ class LoaderClient:
         """The loader has died: what it was asked goes to the next one. What it had brought stays where it is as long as
         the engine reads it."""
         self._channel.close()
+        self._heard_at = None
         self._channel = self._connect()
         self._told.clear()
         self._figures.clear()

@@ -20,6 +20,7 @@ from loraplex.adapters.recipes import Recipes
 from loraplex.engine.lora import LoRAWeights
 from loraplex.engine.model_config import ModelConfig
 from loraplex.platform.db.database import open_database
+from loraplex.platform.engines import loader_client
 from loraplex.platform.settings import Settings
 from support.adapter_files import config_json, lora_tensors, weights_bytes
 from support.loaders import Loading, loading, store_adapter
@@ -181,3 +182,18 @@ def test_what_kills_every_loader_fails_in_the_end(world: World) -> None:
         life.until(failed)
         assert "stopped twice; try again" in str(results[0])
         assert life.load(2)[2].weights is not None, "the next one works"
+
+
+def test_a_loader_that_hangs_is_replaced(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loader_client, "SILENT_SECONDS", 3.0)
+    with loading(world.settings, world.base, host_bytes=3 * 2**21) as life:
+        world.register(life)
+        life.load(0)
+        hanging = life.client.pid
+        assert hanging is not None
+        os.kill(hanging, signal.SIGSTOP)
+        world.check(1, life.load(1)[1].weights)
+        assert life.client.pid != hanging
+        assert "hangs" in caplog.text
