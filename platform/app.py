@@ -4,7 +4,7 @@ handlers by name."""
 import asyncio
 import random
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 from litestar import Litestar, MediaType, Router
@@ -48,6 +48,7 @@ from loraplex.platform.tenants.shares import Shares
 
 BODY_LIMIT = 4 * 1024**2  # of routes that set no other
 SWEEP_SECONDS = 600.0
+CHORES_SECONDS = 5.0  # that a chore under way may take at the end
 
 
 def create_app(settings: Settings, engines: EngineDirectory) -> Litestar:
@@ -88,10 +89,17 @@ def create_app(settings: Settings, engines: EngineDirectory) -> Litestar:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None]:
         recording = asyncio.create_task(recorder.run())
-        chores = [asyncio.create_task(_sweep(weights)), asyncio.create_task(pins.run())]
+        ending = asyncio.Event()
+        chores = [
+            asyncio.create_task(_sweep(weights, ending)),
+            asyncio.create_task(pins.run(ending)),
+        ]
         try:
             yield
         finally:
+            # A query that is cut short leaves a thread behind that answers to nobody.
+            ending.set()
+            await asyncio.wait(chores, timeout=CHORES_SECONDS)
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
@@ -147,11 +155,14 @@ def _openapi() -> OpenAPIConfig:
     )
 
 
-async def _sweep(weights: Weights) -> None:
+async def _sweep(weights: Weights, ending: asyncio.Event) -> None:
     """Remove what broken uploads left, now and then. Workers begin at different times, so that one does the work."""
     log = structlog.get_logger()
     while True:
-        await asyncio.sleep(SWEEP_SECONDS * random.uniform(0.1, 1))  # noqa: S311  # no secret
+        pause = SWEEP_SECONDS * random.uniform(0.1, 1)  # noqa: S311  # no secret
+        with suppress(TimeoutError):
+            await asyncio.wait_for(ending.wait(), pause)
+            return
         try:
             if count := await weights.sweep():
                 log.info("swept stored weights", blobs=count)

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import defaultdict
+from contextlib import suppress
 from uuid import UUID
 
 import structlog
@@ -37,15 +38,17 @@ class Pins:
         for base in self._bases.all():
             self._engines.pin(base.name, pinned[base.name])
 
-    async def run(self) -> None:
-        """`sync` now and every `SYNC_SECONDS`, for ever."""
+    async def run(self, ending: asyncio.Event) -> None:
+        """`sync` now and every `SYNC_SECONDS`, until `ending` is set."""
         log = structlog.get_logger()
-        while True:
+        while not ending.is_set():
             try:
                 await self.sync()
             except (SQLAlchemyError, OSError) as error:
                 log.error("reading pinned adapters failed", error=str(error))
-            await asyncio.sleep(SYNC_SECONDS * random.uniform(0.5, 1))  # noqa: S311  # no secret
+            pause = SYNC_SECONDS * random.uniform(0.5, 1)  # noqa: S311  # no secret
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ending.wait(), pause)
 
     async def _pinned(self) -> dict[str, list[AdapterFile]]:
         """By base model, in the same order every time."""

@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -175,7 +176,8 @@ def test_what_kills_every_loader_fails_in_the_end(world: World) -> None:
         def failed() -> bool:
             pid = life.client.pid
             if pid is not None and not results:
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it may just have ended
+                    os.kill(pid, signal.SIGKILL)
             results.extend(result.error for result in life.client.collect())
             return bool(results)
 
