@@ -159,6 +159,10 @@ def test_a_loader_that_dies_costs_time_only(world: World) -> None:
             world.check(0, held)
         life.client.release(0)
         assert [gone.identity for gone in life.forgotten()] == [world.refs[5].identity]
+        # The last one may have been asked for nothing, if the one before answered everything before it died.
+        for number in range(COUNT - 1):
+            world.check(number, life.load(number)[number].weights)
+            life.client.release(number)
         life.until(lambda: life.client.stats().loads > 0 and life.client.stats().disk_entries == 5)
     kept = {path.stem: path.read_bytes() for path in world.cache.iterdir()}
     assert not [path for path in world.cache.iterdir() if path.suffix != ".safetensors"]
