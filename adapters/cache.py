@@ -101,15 +101,16 @@ class AdapterCache:
         self._foreign: dict[int, HostEntry] = {}  # by address: see `occupy`
         self._keeping: set[str] = set()  # files open that are being brought to the disk
         self._purging: dict[str, int] = {}  # under way, by identity: host entries removed
-        self._discarding: set[str] = set()  # files to be removed by the housekeeper
         self._forgotten: deque[Forgotten] = deque(maxlen=_MAX_FORGOTTEN)
         self._book = Book()
         self._told: CacheStats | None = None  # when changes were looked for the last time
         self._loads = self._failures = self._hits = self._joins = 0
         self._load_seconds = 0.0
         self._loaders = ThreadPoolExecutor(threads, thread_name_prefix="adapter-loader")
-        # Syncing and removing files takes time for which neither callers nor loads must wait.
-        self._housekeeper = ThreadPoolExecutor(1, thread_name_prefix="adapter-files")
+        # Syncing and removing files takes time for which neither callers nor loads must wait. A removal in turn waits
+        # for whoever has the file open, which may end only when it is kept: so each has a thread of its own.
+        self._keeper = ThreadPoolExecutor(1, thread_name_prefix="adapter-files")
+        self._remover = ThreadPoolExecutor(1, thread_name_prefix="adapter-removals")
         self._unkept = threading.Semaphore(_MAX_UNKEPT)
 
     def register(self, handle: int, ref: AdapterRef) -> None:
@@ -271,7 +272,8 @@ class AdapterCache:
     def close(self) -> None:
         """Drop queued loads, wait for running ones and for files."""
         self._loaders.shutdown(wait=True, cancel_futures=True)
-        self._housekeeper.shutdown(wait=True)
+        self._keeper.shutdown(wait=True)
+        self._remover.shutdown(wait=True)
 
     def _start(self, load: _Load) -> None:
         self._loading[load.ref.identity] = load
@@ -298,13 +300,11 @@ class AdapterCache:
             if brought is not None:
                 self._host.release(brought.entry)
                 self._keeping.add(ref.identity)
-            removing = ref.identity in self._discarding
             self._advance_purge(ref.identity)
         if brought is not None:
             # No load waits for a disk that is slower than the loads: what it does not keep, the store has.
-            # While the housekeeper waits to remove this file it cannot be what closes it.
-            if not removing and self._unkept.acquire(blocking=False):
-                self._later(self._keep, ref.identity, brought.file)
+            if self._unkept.acquire(blocking=False):
+                _later(self._keeper, self._keep, ref.identity, brought.file)
             else:
                 self._close(ref.identity, brought.file)
 
@@ -340,12 +340,6 @@ class AdapterCache:
             with self._changed:
                 self._keeping.discard(identity)
                 self._advance_purge(identity)
-
-    def _later(self, work: Callable[[str, T], None], identity: str, argument: T) -> None:
-        try:
-            self._housekeeper.submit(work, identity, argument)
-        except RuntimeError:  # closed meanwhile
-            work(identity, argument)
 
     def _reserve(self, identity: str, size: int) -> HostEntry:
         with self._changed:
@@ -385,8 +379,7 @@ class AdapterCache:
             return
         load = self._loading.get(identity)
         if not (load and load.removed) and not self._host.still_has(identity):
-            self._discarding.add(identity)
-            self._later(self._discard, identity, self._purging.pop(identity))
+            _later(self._remover, self._discard, identity, self._purging.pop(identity))
 
     def _discard(self, identity: str, host_entries: int) -> None:
         """The last step of a purge. One whose file cannot be removed is not confirmed."""
@@ -395,9 +388,6 @@ class AdapterCache:
         except OSError:
             logging.getLogger(__name__).exception("removing weights of %s failed", identity)
             return
-        finally:
-            with self._changed:
-                self._discarding.discard(identity)
         with self._changed:
             self._forgotten.append(Forgotten(identity, host_entries, int(removed)))
             self._changed.notify_all()
@@ -421,3 +411,12 @@ class AdapterCache:
         entry = self._host.get(identity)
         name = disk_entry(identity)
         return (0 if entry is None else entry.size), self._files.kept(name)
+
+
+def _later(
+    thread: ThreadPoolExecutor, work: Callable[[str, T], None], identity: str, argument: T
+) -> None:
+    try:
+        thread.submit(work, identity, argument)
+    except RuntimeError:  # closed meanwhile
+        work(identity, argument)

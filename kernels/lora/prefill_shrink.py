@@ -4,6 +4,7 @@ so that x is read once."""
 import torch
 
 from loraplex.kernels.language import dot_dtype, power_of_two, tl, triton
+from loraplex.kernels.lora.partial_sums import partial_sums
 from loraplex.kernels.lora.runs import tile_slots
 from loraplex.kernels.lora.tables import ROW_ALIGNMENT, LoRASegments, LoRATables
 from loraplex.kernels.lora.tuning import PREFILL_SHRINK
@@ -20,11 +21,8 @@ def prefill_shrink(
     """`lora_shrink_triton` for more tokens than decode kernels take; `columns` is R of its result."""
     tokens, in_features = x.shape
     tiles = PREFILL_SHRINK
-    blocks = -(-in_features // tiles.block)
-    splits = min(tiles.splits, blocks)
-    split_size = -(-blocks // splits) * tiles.block
-    s = torch.empty((splits, num_slices, tokens, columns), dtype=torch.float32, device=x.device)
-    _prefill_shrink_kernel[(-(-tokens // tiles.tile), splits)](
+    s, split_size = partial_sums(x, num_slices, columns, tiles.block, tiles.splits)
+    _prefill_shrink_kernel[(-(-tokens // tiles.tile), len(s))](
         x,
         tables.arena,
         tables.a_rows,

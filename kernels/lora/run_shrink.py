@@ -10,6 +10,7 @@ import torch
 from loraplex.kernels import dispatch
 from loraplex.kernels.language import dot_dtype, start_early, tl, triton
 from loraplex.kernels.lora.one_token import rank_rows, row_offsets
+from loraplex.kernels.lora.partial_sums import partial_sums
 from loraplex.kernels.lora.runs import tile_slots
 from loraplex.kernels.lora.tables import ROW_ALIGNMENT, LoRASegments, LoRATables
 from loraplex.kernels.lora.tuning import DECODE_RANK, RunShrink
@@ -31,12 +32,9 @@ def run_shrink(
 ) -> torch.Tensor:
     """`lora_shrink_triton` for batches of several tokens per adapter, `columns` wide; `beside`: see there."""
     tokens, in_features = x.shape
-    blocks = -(-in_features // launch.block)
-    splits = min(launch.splits, blocks)
-    split_size = -(-blocks // splits) * launch.block
-    s = torch.empty((splits, num_slices, tokens, columns), dtype=torch.float32, device=x.device)
+    s, split_size = partial_sums(x, num_slices, columns, launch.block, launch.splits)
     early = dispatch.early_launch(x) and not beside
-    _run_shrink_kernel[(tokens, num_slices, splits)](
+    _run_shrink_kernel[(tokens, num_slices, len(s))](
         x,
         tables.arena,
         tables.a_rows,

@@ -5,6 +5,7 @@ import torch
 from loraplex.kernels import dispatch
 from loraplex.kernels.language import start_early, tl, triton
 from loraplex.kernels.lora.one_token import rank_rows, row_offsets
+from loraplex.kernels.lora.partial_sums import partial_sums
 from loraplex.kernels.lora.prefill_shrink import prefill_shrink
 from loraplex.kernels.lora.run_shrink import run_shrink
 from loraplex.kernels.lora.tables import ROW_ALIGNMENT, LoRASegments, LoRATables
@@ -82,13 +83,10 @@ def lora_shrink_triton(
         return run_shrink(
             x, tables, segments, first_module, num_slices, columns, launch, beside=beside
         )
-    blocks = -(-in_features // launch.block)
-    splits = min(launch.splits, blocks)
-    split_size = -(-blocks // splits) * launch.block
-    s = torch.empty((splits, num_slices, tokens, columns), dtype=torch.float32, device=x.device)
+    s, split_size = partial_sums(x, num_slices, columns, launch.block, launch.splits)
     if tokens:
         early = dispatch.early_launch(x) and not beside
-        _decode_shrink_kernel[(tokens, num_slices, splits)](
+        _decode_shrink_kernel[(tokens, num_slices, len(s))](
             x,
             tables.arena,
             tables.a_rows,

@@ -85,13 +85,9 @@ class InferenceController(Controller):
     ) -> ASGIApp:
         """Continue one or more prompts."""
         body = decode_body(await request.body(), CompletionRequest)
-        try:
-            return await _answer(
-                request, inference.complete(principal, body), stream=bool(body.stream)
-            )
-        except GenerationFailedError:
-            await inference.model(principal, body.model)  # deleted meanwhile: 404, not 503
-            raise
+        return await _answer(
+            request, inference, principal, body, inference.complete(principal, body)
+        )
 
     @post(["/v1/chat/completions", "/t/{tenant:str}/v1/chat/completions"], status_code=200)
     async def chat(
@@ -102,22 +98,22 @@ class InferenceController(Controller):
     ) -> ASGIApp:
         """Answer a conversation."""
         body = decode_body(await request.body(), ChatRequest)
-        try:
-            return await _answer(request, inference.chat(principal, body), stream=bool(body.stream))
-        except GenerationFailedError:
-            await inference.model(principal, body.model)  # deleted meanwhile: 404, not 503
-            raise
+        return await _answer(request, inference, principal, body, inference.chat(principal, body))
 
 
 async def _answer(
-    request: Request[Any, Any, State], start: Awaitable[Answer], *, stream: bool
+    request: Request[Any, Any, State],
+    inference: InferenceService,
+    principal: Principal,
+    body: CompletionRequest | ChatRequest,
+    start: Awaitable[Answer],
 ) -> ASGIApp:
     """Run to the first news or to the end, then answer; a client that leaves meanwhile stops the work."""
     try:
         answer = await while_connected(request, start)
         generation = answer.generation
         try:
-            if stream:
+            if body.stream:
                 await while_connected(request, generation.arrived(FIRST_NEWS_SECONDS))
                 return EventStream(generation, frames(generation, answer.writer))
             deltas = await while_connected(request, generation.collect())
@@ -125,5 +121,8 @@ async def _answer(
         except BaseException:
             generation.close()
             raise
+    except GenerationFailedError:
+        await inference.model(principal, body.model)  # deleted meanwhile: 404, not 503
+        raise
     except ClientGoneError:
         return ASGIResponse(status_code=CLIENT_CLOSED_REQUEST)

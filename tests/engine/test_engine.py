@@ -12,47 +12,16 @@ from loraplex.adapters.offline import GenerationError
 from loraplex.engine.adapter_report import Purged
 from loraplex.engine.config import EngineConfig, InvalidConfigError
 from loraplex.engine.engine import Engine
-from loraplex.engine.lora import LoadResult, LoRAWeights
 from loraplex.engine.model_config import ModelConfig, UnsupportedModelError
 from loraplex.engine.request import FinishReason, InvalidRequestError, Output, Request
 from support.checkpoints import EOS_ID, VOCAB_SIZE, peft_adapter, tiny_model
+from support.delayed_source import DelayedSource
 from support.rank_one import rank_one
 from support.small_arena import bytes_of, small_pages
 
 pytestmark = pytest.mark.usefixtures("ahead")
 
 GREEDY = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
-
-
-class StubSource:
-    """Hands out what it was given, `delay` collections after the request; a missing handle is an error."""
-
-    def __init__(self, weights: dict[int, LoRAWeights] | None = None, delay: int = 0) -> None:
-        self.weights = weights or {}
-        self.delay = delay
-        self.requested: list[int] = []
-        self._due: list[list[int]] = []
-
-    def request(self, handle: int) -> None:
-        self.requested.append(handle)
-        self._due.append([handle, self.delay])
-
-    def collect(self) -> list[LoadResult]:
-        for entry in self._due:
-            entry[1] -= 1
-        done = [handle for handle, left in self._due if left < 0]
-        self._due = [entry for entry in self._due if entry[1] >= 0]
-        return [self._result(handle) for handle in done]
-
-    def release(self, handle: int) -> None:
-        pass
-
-    def wait(self, timeout: float) -> None:
-        pass
-
-    def _result(self, handle: int) -> LoadResult:
-        weights = self.weights.get(handle)
-        return LoadResult(handle, weights, None if weights else "The adapter vanished.")
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +35,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_engine(
-    model_dir: Path, source: StubSource | None = None, *, pages: int = 400, **settings: int
+    model_dir: Path, source: DelayedSource | None = None, *, pages: int = 400, **settings: int
 ) -> Engine:
     memory = bytes_of(pages, model_dir)
     config = EngineConfig(model=model_dir, device="cpu", arena_bytes=memory, **settings)  # type: ignore[arg-type]  # options by name
-    return Engine(config, source or StubSource())
+    return Engine(config, source or DelayedSource())
 
 
 def drain(engine: Engine) -> dict[str, list[Output]]:
@@ -175,7 +144,7 @@ def test_failed_load_fails_its_requests_alone(model_dir: Path) -> None:
 
 def test_nan_adapter_fails_alone(tmp_path: Path, model_dir: Path) -> None:
     model = ModelConfig.from_directory(model_dir)
-    source = StubSource({0: rank_one(float("nan"), model), 1: rank_one(0.01, model)})
+    source = DelayedSource({0: rank_one(float("nan"), model), 1: rank_one(0.01, model)})
     alone = make_engine(model_dir, source)
     alone.add(Request("good", (3, 4), GREEDY, adapter=1))
     expected = [o.token_ids for o in drain(alone)["good"]]
@@ -194,7 +163,7 @@ def test_nan_adapter_fails_alone(tmp_path: Path, model_dir: Path) -> None:
 
 def test_requests_overtake_one_whose_adapter_is_loading(model_dir: Path) -> None:
     model = ModelConfig.from_directory(model_dir)
-    engine = make_engine(model_dir, StubSource({0: rank_one(0.01, model)}, delay=3))
+    engine = make_engine(model_dir, DelayedSource({0: rank_one(0.01, model)}, delay=3))
     engine.add(Request("waits", (1, 2), GREEDY, adapter=0))
     engine.add(Request("goes", (1, 2), GREEDY))
     first = engine.step() or engine.step()
@@ -205,7 +174,7 @@ def test_requests_overtake_one_whose_adapter_is_loading(model_dir: Path) -> None
 
 def test_adapter_larger_than_the_arena_is_refused_clearly(model_dir: Path) -> None:
     model = ModelConfig.from_directory(model_dir)
-    source = StubSource({0: rank_one(0.01, model, pages=3)})
+    source = DelayedSource({0: rank_one(0.01, model, pages=3)})
     engine = make_engine(model_dir, source, pages=2)
     engine.add(Request("big", (1, 2), GREEDY, adapter=0))
     error = drain(engine)["big"][0].error
@@ -218,7 +187,7 @@ def test_cold_adapter_is_not_starved_by_busy_ones(model_dir: Path) -> None:
     """Room for one adapter and two sequences, a stream of requests for one adapter that never pauses, one request for
     another."""
     model = ModelConfig.from_directory(model_dir)
-    source = StubSource({0: rank_one(0.01, model), 1: rank_one(0.02, model)})
+    source = DelayedSource({0: rank_one(0.01, model), 1: rank_one(0.02, model)})
     engine = make_engine(model_dir, source, pages=3)
     short = SamplingParams(temperature=0, max_tokens=3, ignore_eos=True)
     engine.add(Request("hot", (1, 2), short, adapter=0))
@@ -236,7 +205,7 @@ def test_cold_adapter_is_not_starved_by_busy_ones(model_dir: Path) -> None:
 def test_large_adapter_that_waits_evicts_nobody_in_vain(model_dir: Path) -> None:
     """Three pages: an adapter in use, its KV, an idle adapter. A two-page adapter must not throw the idle one out."""
     model = ModelConfig.from_directory(model_dir)
-    source = StubSource(
+    source = DelayedSource(
         {
             0: rank_one(0.01, model),
             1: rank_one(0.02, model),
@@ -261,12 +230,12 @@ def test_large_adapter_that_waits_evicts_nobody_in_vain(model_dir: Path) -> None
 @pytest.mark.usefixtures("small")
 def test_waiting_requests_do_not_pile_adapters_up_on_the_host(model_dir: Path) -> None:
     model = ModelConfig.from_directory(model_dir)
-    source = StubSource({handle: rank_one(0.01, model) for handle in range(40)})
+    source = DelayedSource({handle: rank_one(0.01, model) for handle in range(40)})
     engine = make_engine(model_dir, source, pages=4)
     for handle in range(40):
         params = SamplingParams(max_tokens=1, ignore_eos=True)
         engine.add(Request(str(handle), (1, 2), params, adapter=handle))
-    assert len(source.requested) <= 16
+    assert len(source.asked) <= 16
     outputs = drain(engine)
     assert len(outputs) == 40
     assert all(o[-1].finish_reason is FinishReason.LENGTH for o in outputs.values())
@@ -302,7 +271,7 @@ def test_context_beyond_the_model_is_refused(model_dir: Path) -> None:
 @pytest.mark.usefixtures("small")
 def test_evicted_then_unloaded_adapter_leaves_no_byte(model_dir: Path) -> None:
     model = ModelConfig.from_directory(model_dir)
-    source = StubSource({0: rank_one(0.5, model), 1: rank_one(0.25, model)})
+    source = DelayedSource({0: rank_one(0.5, model), 1: rank_one(0.25, model)})
     engine = make_engine(model_dir, source, pages=3)
     for handle in (0, 1):
         engine.add(Request(str(handle), (1, 2), SamplingParams(max_tokens=1), adapter=handle))
@@ -322,7 +291,7 @@ def test_evicted_then_unloaded_adapter_leaves_no_byte(model_dir: Path) -> None:
 def test_unload_ends_users_and_wipes_the_memory(model_dir: Path) -> None:
     """Weights, blocks of the running sequence, blocks of one that has ended, cached or not."""
     model = ModelConfig.from_directory(model_dir)
-    engine = make_engine(model_dir, StubSource({0: rank_one(0.5, model)}), pages=12)
+    engine = make_engine(model_dir, DelayedSource({0: rank_one(0.5, model)}), pages=12)
     engine._runner.arena.memory.zero_()
     engine.add(Request("ended", tuple(range(50, 80)), SamplingParams(max_tokens=1), adapter=0))
     drain(engine)
@@ -406,4 +375,4 @@ def test_bad_settings_are_refused(settings: dict[str, object]) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_cuda_without_a_gpu_is_refused(model_dir: Path) -> None:
     with pytest.raises(InvalidConfigError, match="no CUDA GPU"):
-        Engine(EngineConfig(model=model_dir, device="cuda"), StubSource())
+        Engine(EngineConfig(model=model_dir, device="cuda"), DelayedSource())

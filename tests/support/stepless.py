@@ -18,6 +18,7 @@ from loraplex.engine.sampling_params import SamplingParams
 from loraplex.engine.scheduler import Scheduler
 from loraplex.engine.sequence import Sequence
 from loraplex.engine.stopwatch import Stopwatch
+from support.delayed_source import DelayedSource
 
 _PAGE = 64  # elements
 # Steps are 1/64 s long, which floats hold exactly.
@@ -28,38 +29,20 @@ _MODULES = tuple(
 )
 
 
-class SizedSource:
+class SizedSource(DelayedSource):
     """Adapters of chosen sizes in pages, each `delay` collections after its request."""
 
     def __init__(self, sizes: dict[int, int], delay: int) -> None:
+        super().__init__(delay=delay)
         self._sizes = sizes
-        self._delay = delay
-        self._due: list[list[int]] = []
-        self.asked: list[int] = []
-
-    def request(self, handle: int) -> None:
-        self.asked.append(handle)
-        self._due.append([handle, self._delay])
-
-    def collect(self) -> list[LoadResult]:
-        for entry in self._due:
-            entry[1] -= 1
-        done = [handle for handle, left in self._due if left < 0]
-        self._due = [entry for entry in self._due if entry[1] >= 0]
-        return [self._result(handle) for handle in done]
-
-    def release(self, handle: int) -> None:
-        pass
-
-    def wait(self, timeout: float) -> None:
-        pass
 
     def _result(self, handle: int) -> LoadResult:
-        if handle not in self._sizes:
-            return LoadResult(handle, None, "The adapter vanished.")
-        buffer = torch.zeros(self._sizes[handle] * _PAGE)
-        module, rank, a_row, b_row = (np.array([n]) for n in (0, 1, 0, 4))
-        return LoadResult(handle, LoRAWeights(buffer, module, rank, a_row, b_row), None)
+        if handle in self._sizes:
+            # Made when it is asked for: of hundreds of sizes few are.
+            buffer = torch.zeros(self._sizes[handle] * _PAGE)
+            module, rank, a_row, b_row = (np.array([n]) for n in (0, 1, 0, 4))
+            self.weights[handle] = LoRAWeights(buffer, module, rank, a_row, b_row)
+        return super()._result(handle)
 
 
 class Stepless:
