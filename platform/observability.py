@@ -88,5 +88,5 @@ class RequestLog(ASGIMiddleware):
             route=route,
             status=status,
             seconds=round(seconds, 4),
-            key=getattr(principal, "key_id", None),
+            key=getattr(principal, "actor_id", None),
         )

@@ -28,16 +28,25 @@ def provide_principal(request: Request[Any, Any, State]) -> Principal:
 
 
 def requires_operator(connection: Connection, _: BaseRouteHandler) -> None:
-    """Only an operator's key."""
+    """Only operators."""
     if not principal_of(connection).is_operator:
         raise PermissionDeniedError("This needs an operator's key.")
 
 
 def requires_adapters(connection: Connection, _: BaseRouteHandler) -> None:
-    """An operator's key, or a tenant's with the scope `adapters`."""
-    principal = principal_of(connection)
-    if not principal.is_operator and Scope.ADAPTERS not in principal.scopes:
-        raise PermissionDeniedError("This key lacks the scope 'adapters'; use one that has it.")
+    """An operator, or somebody of a tenant with the scope `adapters:read`; to change something, `adapters:write`."""
+    reads = connection.scope.get("method") in ("GET", "HEAD")
+    _require(connection, Scope.ADAPTERS_READ if reads else Scope.ADAPTERS_WRITE)
+
+
+def requires_usage(connection: Connection, _: BaseRouteHandler) -> None:
+    """An operator, or somebody of a tenant with the scope `usage`."""
+    _require(connection, Scope.USAGE)
+
+
+def requires_admin(connection: Connection, _: BaseRouteHandler) -> None:
+    """An operator, or somebody of a tenant with the scope `admin`."""
+    _require(connection, Scope.ADMIN)
 
 
 def requires_tenant_admin(connection: Connection, _: BaseRouteHandler) -> None:
@@ -48,5 +57,13 @@ def requires_tenant_admin(connection: Connection, _: BaseRouteHandler) -> None:
     tenant = connection.path_params["tenant"]
     if tenant != principal.tenant_name:
         raise NotFoundError(f"There is no tenant {str(tenant)[:63]!r}.")
-    if Scope.ADMIN not in principal.scopes:
-        raise PermissionDeniedError("This key lacks the scope 'admin'; use one that has it.")
+    _require(connection, Scope.ADMIN)
+
+
+def _require(connection: Connection, scope: Scope) -> None:
+    principal = principal_of(connection)
+    if principal.is_operator or scope in principal.scopes:
+        return
+    if principal.is_user:
+        raise PermissionDeniedError("Your role does not allow this; ask an admin of the tenant.")
+    raise PermissionDeniedError(f"This key lacks the scope '{scope}'; use one that has it.")

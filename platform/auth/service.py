@@ -13,11 +13,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
 from loraplex.platform.auth.keys import NewKey, generate, hash_token, key_id
-from loraplex.platform.auth.principal import Principal, Scope
+from loraplex.platform.auth.principal import Principal, Scope, read_scopes
 from loraplex.platform.db.audit import record
 from loraplex.platform.db.base import utc_now
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import ApiKey
+from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.errors import AuthenticationError, NotFoundError
 from loraplex.platform.settings import SettingsError
 
@@ -94,15 +95,18 @@ class Authenticator:
         if identifier is None:
             return None
         query = select(ApiKey).where(ApiKey.id == identifier).options(joinedload(ApiKey.tenant))
-        async with self._database.main.reading() as session:
+        async with self._database.main.reading(EVERY_TENANT) as session:
             key = await session.scalar(query)
         if key is None or not compare_digest(key.sha256, hash_token(token)) or key.revoked_at:
             return None
         return Principal(
-            key_id=key.id,
+            actor_id=key.id,
+            actor_name=key.name,
+            is_operator=key.tenant_id is None,
             tenant_id=key.tenant_id,
             tenant_name=key.tenant.name if key.tenant else None,
-            scopes=frozenset(Scope(scope) for scope in key.scopes),
+            scopes=read_scopes(key.scopes),
+            adapters=None if key.adapters is None else frozenset(key.adapters),
         )
 
 
@@ -119,8 +123,8 @@ class KeyService:
         """A new key of a tenant: its row and its token, which cannot be had again."""
         new = generate()
         key = _row(new, tenant_id, name, scopes)
-        key.created_by = actor.key_id
-        async with self._database.main.writing() as session:
+        key.created_by = actor.actor_id
+        async with self._database.main.writing(tenant_id) as session:
             session.add(key)
             record(session, actor, "key.create", new.id, tenant_id, scopes=key.scopes)
         return key, new.token
@@ -128,7 +132,7 @@ class KeyService:
     async def list(self, tenant_id: UUID) -> Sequence[ApiKey]:
         """Every key of a tenant, oldest first, revoked ones included."""
         query = select(ApiKey).where(ApiKey.tenant_id == tenant_id).order_by(ApiKey.created_at)
-        async with self._database.main.reading() as session:
+        async with self._database.main.reading(tenant_id) as session:
             return (await session.scalars(query)).all()
 
     async def get(self, tenant_id: UUID, identifier: str) -> ApiKey:
@@ -138,7 +142,7 @@ class KeyService:
             NotFoundError: the tenant has no such key.
         """
         query = select(ApiKey).where(ApiKey.tenant_id == tenant_id, ApiKey.id == identifier)
-        async with self._database.main.reading() as session:
+        async with self._database.main.reading(tenant_id) as session:
             key = await session.scalar(query)
         if key is None:
             raise NotFoundError(f"There is no key {identifier[:12]!r} in this tenant.")
@@ -151,7 +155,7 @@ class KeyService:
             NotFoundError: the tenant has no such key.
         """
         query = select(ApiKey).where(ApiKey.tenant_id == tenant_id, ApiKey.id == identifier)
-        async with self._database.main.writing() as session:
+        async with self._database.main.writing(tenant_id) as session:
             key = await session.scalar(query.with_for_update())
             if key is None:
                 raise NotFoundError(f"There is no key {identifier[:12]!r} in this tenant.")
@@ -175,7 +179,7 @@ async def ensure_operator_key(database: Database, bootstrap_key: str | None) -> 
     if bootstrap_key is not None:
         # A revoked one stays revoked.
         query = query.where(ApiKey.id == new.id)
-    async with database.main.writing() as session:
+    async with database.main.writing(EVERY_TENANT) as session:
         if await session.scalar(query) is not None:
             return None
         session.add(_row(new, None, "bootstrap", frozenset()))

@@ -157,7 +157,7 @@ class Intake:
         """
         for attempt in range(ATTEMPTS):
             try:
-                async with self._database.main.writing() as session:
+                async with self._database.main.writing(intent.tenant_id) as session:
                     if upload_id is not None:
                         await _end_upload(session, upload_id)
                     n, surplus = await self._insert(session, actor, intent, report, blob_id)
@@ -188,6 +188,7 @@ class Intake:
         )
         adapter.last_version += 1
         version = AdapterVersion(
+            tenant_id=intent.tenant_id,
             adapter_id=adapter.id,
             n=adapter.last_version,
             digest=report.version_digest,
@@ -198,7 +199,7 @@ class Intake:
             report=report.as_dict(),
             rank=report.max_rank,
             chat_template=intent.chat_template,
-            created_by=actor.key_id,
+            created_by=actor.actor_id,
         )
         session.add(version)
         await session.flush()

@@ -28,8 +28,8 @@ async def provide_owner(
         BadRequestError: an operator who named no tenant.
         NotFoundError: no such tenant, or another than the key's own.
     """
-    if principal.tenant_id is not None:
-        if of_tenant not in (None, principal.tenant_name):
+    if not principal.is_operator:
+        if principal.tenant_id is None or of_tenant not in (None, principal.tenant_name):
             raise NotFoundError(f"There is no tenant {str(of_tenant)[:63]!r}.")
         return principal.tenant_id
     if of_tenant is None:

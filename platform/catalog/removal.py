@@ -15,6 +15,7 @@ from loraplex.platform.catalog.weights import Weights
 from loraplex.platform.db.audit import record
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Adapter, AdapterAlias, AdapterVersion, AuditEntry
+from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.engine_directory import EngineDirectory
 from loraplex.platform.engines.messages import Purged
 from loraplex.platform.errors import ConflictError
@@ -43,7 +44,7 @@ class Removals:
             NotFoundError: the tenant has no such adapter or version.
             ConflictError: an alias names it.
         """
-        async with self._database.main.writing() as session:
+        async with self._database.main.writing(tenant_id) as session:
             adapter = await find_adapter(session, tenant_id, name, lock=True)
             target = await find_version(session, adapter, version)
             query = select(AdapterAlias.alias).where(AdapterAlias.version_id == target.id)
@@ -71,7 +72,7 @@ class Removals:
         Raises:
             NotFoundError: the tenant has no such adapter.
         """
-        async with self._database.main.writing() as session:
+        async with self._database.main.writing(tenant_id) as session:
             adapter = await find_adapter(session, tenant_id, name, lock=True)
             query = select(AdapterVersion).where(AdapterVersion.adapter_id == adapter.id)
             versions = (await session.scalars(query)).all()
@@ -125,7 +126,7 @@ class Removals:
                     "requests_ended": sum(r.requests for r in removed),
                 }
             )
-        async with self._database.main.writing() as session:
+        async with self._database.main.writing(EVERY_TENANT) as session:
             row = await session.get_one(AuditEntry, entry.id)
             row.detail = {**row.detail, "engines": proof or KEPT}
 

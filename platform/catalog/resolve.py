@@ -76,7 +76,7 @@ async def resolve(
     name = parse_model(model)
     if name is None:
         raise ModelNotFoundError(model)
-    async with database.main.reading() as session:
+    async with database.main.reading(tenant_id) as session:
         version = await session.scalar(_version_query(tenant_id, name))
     if version is None:
         raise ModelNotFoundError(model)
@@ -123,7 +123,7 @@ async def list_models(
         .where(Adapter.tenant_id == tenant_id, AdapterVersion.base_model.in_(bases.names))
         .order_by(Adapter.name, AdapterAlias.alias)
     )
-    async with database.main.reading() as session:
+    async with database.main.reading(tenant_id) as session:
         # Ordered by version, so that the newest one of an adapter is kept.
         newest = {name: (base, at) for name, base, at in await session.execute(versions)}
         named = [

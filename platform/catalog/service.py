@@ -44,7 +44,7 @@ class CatalogService:
         """Every model the tenant may name in a request, base models first."""
         if tenant_id is None:
             return []
-        async with self._database.main.reading() as session:
+        async with self._database.main.reading(tenant_id) as session:
             tenant = await session.get_one(Tenant, tenant_id)
         return await resolving.list_models(self._database, self._bases, tenant_id, tenant.name)
 
@@ -58,7 +58,7 @@ class CatalogService:
             .order_by(Adapter.name)
             .limit(limit)
         )
-        async with self._database.main.reading() as session:
+        async with self._database.main.reading(tenant_id) as session:
             adapters = (await session.scalars(query)).all()
             aliases = await find_aliases(session, [adapter.id for adapter in adapters])
         return [
@@ -74,7 +74,7 @@ class CatalogService:
         Raises:
             NotFoundError: the tenant has no such adapter.
         """
-        async with self._database.main.reading() as session:
+        async with self._database.main.reading(tenant_id) as session:
             adapter = await find_adapter(session, tenant_id, name)
             query = (
                 select(AdapterVersion)
@@ -93,7 +93,7 @@ class CatalogService:
         Raises:
             NotFoundError: the tenant has no such adapter or version.
         """
-        async with self._database.main.reading() as session:
+        async with self._database.main.reading(tenant_id) as session:
             adapter = await find_adapter(session, tenant_id, name)
             version = await find_version(session, adapter, n)
             aliases = await find_aliases(session, [adapter.id])
@@ -107,7 +107,7 @@ class CatalogService:
         Raises:
             NotFoundError: the tenant has no such adapter or version.
         """
-        async with self._database.main.writing() as session:
+        async with self._database.main.writing(tenant_id) as session:
             adapter = await find_adapter(session, tenant_id, name, lock=True)
             target = await find_version(session, adapter, version)
             await point_alias(session, actor, adapter, alias, target)
@@ -122,7 +122,7 @@ class CatalogService:
         Raises:
             NotFoundError: the tenant has no such adapter or alias.
         """
-        async with self._database.main.writing() as session:
+        async with self._database.main.writing(tenant_id) as session:
             adapter = await find_adapter(session, tenant_id, name, lock=True)
             row = await session.get(AdapterAlias, (adapter.id, alias))
             if row is None:
@@ -148,7 +148,7 @@ class CatalogService:
             raise PermissionDeniedError(
                 "pinned: only an operator pins adapters; ask yours, or leave the field out."
             )
-        async with self._database.main.writing() as session:
+        async with self._database.main.writing(tenant_id) as session:
             adapter = await find_adapter(session, tenant_id, name, lock=True)
             if pinned is not UNSET:
                 adapter.pinned = pinned
@@ -174,14 +174,14 @@ async def point_alias(
     row = await session.get(AdapterAlias, (adapter.id, alias))
     before: UUID | None = None
     if row is None:
-        row = AdapterAlias(adapter_id=adapter.id, alias=alias)
+        row = AdapterAlias(tenant_id=adapter.tenant_id, adapter_id=adapter.id, alias=alias)
         session.add(row)
     elif row.version_id == target.id:
         return
     else:
         before = row.previous_id = row.version_id
     row.version_id = target.id
-    row.updated_by = actor.key_id
+    row.updated_by = actor.actor_id
     record(
         session,
         actor,

@@ -63,7 +63,7 @@ class Uploads:
             chat_template=intent.chat_template,
             expires_at=utc_now() + LIFETIME,
         )
-        async with self._database.main.writing() as session:
+        async with self._database.main.writing(intent.tenant_id) as session:
             count = select(func.count()).where(Upload.tenant_id == intent.tenant_id)
             if (await session.scalar(count) or 0) >= MAX_OPEN:
                 raise ConflictError(
@@ -84,7 +84,7 @@ class Uploads:
             .where(Upload.id == upload_id, Upload.tenant_id == tenant_id)
             .options(joinedload(Upload.blob))
         )
-        async with self._database.main.reading() as session:
+        async with self._database.main.reading(tenant_id) as session:
             upload = await session.scalar(query)
         if upload is None:
             raise NotFoundError("There is no such upload; it may have been completed or expired.")

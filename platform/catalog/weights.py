@@ -13,6 +13,7 @@ from loraplex.platform.db.base import utc_now
 from loraplex.platform.db.blobs import DatabaseBlobs
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import AdapterVersion, Blob, BlobState, Upload
+from loraplex.platform.db.scope import EVERY_TENANT
 
 # An upload in one request that is not done after this died with its process.
 ABANDONED = timedelta(hours=6)
@@ -27,7 +28,7 @@ class Weights:
 
     async def find(self, tenant_id: UUID, sha256: str) -> UUID | None:
         """The ready blob with this content, if the tenant has it already."""
-        async with self._database.main.reading() as session:
+        async with self._database.main.reading(tenant_id) as session:
             return await session.scalar(_ready(tenant_id, sha256))
 
     async def store(
@@ -36,7 +37,7 @@ class Weights:
         """Write a verified stream as a blob that is still `uploading`; `adopt` makes it ready. Nothing stays when this
         raises."""
         blob = Blob(tenant_id=tenant_id, sha256=sha256, size=size)
-        async with self._database.main.writing() as session:
+        async with self._database.main.writing(tenant_id) as session:
             session.add(blob)
         try:
             await self.chunks.append(blob.id, source)
@@ -79,7 +80,7 @@ class Weights:
 
     async def discard(self, blob_id: UUID) -> None:
         """Remove a blob that never became ready, and the upload that fed it."""
-        async with self._database.main.writing() as session:
+        async with self._database.main.writing(EVERY_TENANT) as session:
             await session.execute(delete(Upload).where(Upload.blob_id == blob_id))
             await session.execute(delete(Blob).where(Blob.id == blob_id))
         await self.chunks.delete(blob_id)
@@ -97,13 +98,13 @@ class Weights:
             ~exists().where(Upload.blob_id == Blob.id),
         )
         expired = select(Upload.blob_id).where(Upload.expires_at < now)
-        async with self._database.main.reading() as session:
+        async with self._database.main.reading(EVERY_TENANT) as session:
             garbage = {*await session.scalars(abandoned), *await session.scalars(expired)}
         for blob_id in garbage:
             await self.discard(blob_id)
         # In this order: a blob that begins in between has its row before its first chunk.
         stored = await self.chunks.ids()
-        async with self._database.main.reading() as session:
+        async with self._database.main.reading(EVERY_TENANT) as session:
             known = set(await session.scalars(select(Blob.id)))
         for blob_id in stored - known:
             await self.chunks.delete(blob_id)

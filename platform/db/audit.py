@@ -26,7 +26,9 @@ def record(
     """
     entry = AuditEntry(
         tenant_id=tenant_id or actor.tenant_id,
-        actor=actor.key_id,
+        actor=actor.actor_id,
+        actor_name=actor.actor_name,
+        address=actor.address,
         action=action,
         target=target,
         detail=detail,

@@ -20,6 +20,10 @@ _NAMES = {
 }
 
 
+# None is SQL's NULL, so that it can be asked for.
+_JSON = JSON(none_as_null=True)
+
+
 def utc_now() -> datetime:
     """The present, timezone-aware."""
     return datetime.now(UTC)
@@ -47,8 +51,11 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar = {
         UUID: Uuid,
         datetime: UtcDateTime,
-        dict[str, object]: JSON,
-        list[str]: JSON,
+        dict[str, object]: _JSON,
+        list[str]: _JSON,
+        list[list[str]]: _JSON,
+        list[list[int]]: _JSON,
+        list[list[float]]: _JSON,
     }
 
 
@@ -57,6 +64,13 @@ class WeightsBase(DeclarativeBase):
 
     metadata = MetaData(naming_convention=_NAMES)
     type_annotation_map: ClassVar = {UUID: Uuid}
+
+
+class TenantOwned:
+    """Rows of tenants: a session opened for one tenant neither sees nor writes those of another (`db.scope`). Each
+    table gives the column itself, with `mapped_column`: an annotation alone would inherit this one's NULL."""
+
+    tenant_id: Mapped[UUID | None] = mapped_column()
 
 
 class Row:

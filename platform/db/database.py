@@ -1,5 +1,5 @@
 """Owns the connections: engines for SQLite (two files) or PostgreSQL (one database), and the two
-kinds of transaction, reading and writing."""
+kinds of transaction, reading and writing, each for one tenant or, said aloud, for all."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from loraplex.platform.db.scope import RowSecurity, ScopedSession, Whose
 from loraplex.platform.settings import Settings, SettingsError
 
 _DRIVERS = {
@@ -35,33 +36,36 @@ class Store:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
+        self._row_security = RowSecurity(engine)
         # Both facades share one pool. On SQLite a transaction that reads and then writes must take the writer lock at
         # its start: upgrading later fails at once with SQLITE_BUSY, whatever the busy timeout.
         self._writer = engine.execution_options(sqlite_immediate=True)
-        self._read_session = async_sessionmaker(engine, expire_on_commit=False)
-        self._write_session = async_sessionmaker(self._writer, expire_on_commit=False)
+        self._read_session = _sessions(engine)
+        self._write_session = _sessions(self._writer)
 
     @asynccontextmanager
-    async def reading(self) -> AsyncGenerator[AsyncSession]:
-        """A session for queries; nothing done in it is kept."""
-        async with self._read_session() as session:
+    async def reading(self, whose: Whose) -> AsyncGenerator[AsyncSession]:
+        """A session for queries; nothing done in it is kept. It sees the rows of `whose` and no others."""
+        async with self._read_session(info=await self._row_security.info(whose)) as session:
             yield session
 
     @asynccontextmanager
-    async def writing(self) -> AsyncGenerator[AsyncSession]:
-        """A session committed at the end of the block, rolled back when the block raises."""
-        async with self._write_session() as session, session.begin():
+    async def writing(self, whose: Whose) -> AsyncGenerator[AsyncSession]:
+        """A session committed at the end of the block, rolled back when the block raises. It sees and changes the rows
+        of `whose` and no others."""
+        info = await self._row_security.info(whose)
+        async with self._write_session(info=info) as session, session.begin():
             yield session
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[AsyncConnection]:
-        """A plain connection for bulk reads."""
+        """A plain connection for bulk reads of what is nobody's or everybody's: nothing here keeps tenants apart."""
         async with self.engine.connect() as connection:
             yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncConnection]:
-        """A plain connection in a writing transaction."""
+        """A plain connection in a writing transaction; nothing here keeps tenants apart."""
         async with self._writer.begin() as connection:
             yield connection
 
@@ -129,6 +133,10 @@ def database_url(settings: Settings) -> URL:
             "--database-url: SQLite needs a file; write sqlite:////absolute/path.db."
         )
     return url.set(drivername=driver)
+
+
+def _sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+    return async_sessionmaker(engine, expire_on_commit=False, sync_session_class=ScopedSession)
 
 
 def unusable(error: Exception) -> str:

@@ -14,6 +14,7 @@ from loraplex.platform.catalog.resolve import identity
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.loader_blobs import LoaderBlobs
 from loraplex.platform.db.models import Adapter, AdapterVersion
+from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.db.warm_set import WarmSet
 from loraplex.platform.engines.loader_messages import Restored
 
@@ -126,6 +127,6 @@ class WarmKeeper:
 
 
 async def _stored_entries(database: Database) -> set[str]:
-    async with database.main.reading() as session:
+    async with database.main.reading(EVERY_TENANT) as session:
         query = select(Adapter.tenant_id, AdapterVersion.digest).join(AdapterVersion.adapter)
         return {disk_entry(identity(*row)) for row in await session.execute(query)}

@@ -159,7 +159,7 @@ class InferenceService:
     def _account(self, principal: Principal, target: Target, heading: Heading) -> Settle:
         name = target.base.model.name
         return self._recorder.account(
-            target.tenant, principal.key_id, heading.id, name, target.version
+            target.tenant, principal.actor_id, heading.id, name, target.version
         )
 
     async def _render(self, target: Target, request: ChatRequest) -> str:

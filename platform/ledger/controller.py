@@ -7,7 +7,7 @@ from litestar import Controller, get
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, QueryParameter
 
-from loraplex.platform.auth.guards import requires_adapters
+from loraplex.platform.auth.guards import requires_usage
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.catalog.owner import TenantQuery, provide_owner
 from loraplex.platform.ledger.schemas import RequestList
@@ -23,7 +23,7 @@ class LedgerController(Controller):
 
     path = "/api/v1/requests"
     tags = ("requests",)
-    guards = (requires_adapters, refuse_nul)
+    guards = (requires_usage, refuse_nul)
 
     @get(operation_id="ListRequests")
     async def list_requests(

@@ -57,7 +57,6 @@ class Recorder:
                     "tenant_id": tenant_id,
                     "key_id": key_id,
                     "answer_id": answer_id,
-                    "choice": choice,
                     "base_model": base_model,
                     "adapter": None if version is None else version.adapter,
                     "version": None if version is None else version.n,

@@ -20,7 +20,7 @@ class RequestOut(Struct):
     tenant: str
     key: str
     answer_id: str
-    choice: int
+    choices: int
     created_at: datetime
     base: str
     adapter: str | None
@@ -48,7 +48,7 @@ class RequestOut(Struct):
             tenant=tenant,
             key=row.key_id,
             answer_id=row.answer_id,
-            choice=row.choice,
+            choices=row.choices,
             created_at=row.created_at,
             base=row.base_model,
             adapter=row.adapter,

@@ -6,6 +6,7 @@ from sqlalchemy import select
 
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import LedgerEntry, Tenant
+from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.ledger.schemas import RequestList, RequestOut
 from loraplex.platform.residency.names import Names
 
@@ -42,7 +43,8 @@ class Ledger:
             query = query.where(LedgerEntry.answer_id == answer_id)
         if before is not None:
             query = query.where(LedgerEntry.id < before)
-        async with self._database.main.reading() as session:
+        whose = EVERY_TENANT if tenant_id is None else tenant_id
+        async with self._database.main.reading(whose) as session:
             rows = (await session.scalars(query)).all()
             owners = select(Tenant.id, Tenant.name).where(
                 Tenant.id.in_({row.tenant_id for row in rows})

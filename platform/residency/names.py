@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Adapter, AdapterVersion, Tenant
+from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.engines.messages import EVICTED_BY_KV
 
 # What SQLite and PostgreSQL take in one IN list without complaint, with room to spare.
@@ -39,7 +40,7 @@ class Names:
         pairs = {identity.partition("/")[::2] for identity in identities if "/" in identity}
         digests = sorted({digest for _, digest in pairs})
         found: dict[str, AdapterName] = {}
-        async with self._database.main.reading() as session:
+        async with self._database.main.reading(EVERY_TENANT) as session:
             for begin in range(0, len(digests), BATCH):
                 query = (
                     select(

@@ -16,6 +16,7 @@ from loraplex.platform.catalog.names import DEFAULT_ALIAS
 from loraplex.platform.catalog.resolve import identity
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Adapter, AdapterAlias, AdapterVersion
+from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.engine_directory import EngineDirectory
 from loraplex.platform.engines.messages import AdapterFile
 
@@ -64,7 +65,7 @@ class Pins:
             .join(Adapter, Adapter.id == AdapterAlias.adapter_id)
             .where(Adapter.pinned)
         )
-        async with self._database.main.reading() as session:
+        async with self._database.main.reading(EVERY_TENANT) as session:
             rows = (await session.scalars(versions)).all()
             named = (await session.scalars(aliases)).all()
         newest: dict[UUID, AdapterVersion] = {}

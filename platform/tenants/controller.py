@@ -8,9 +8,10 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, QueryParameter
 
 from loraplex.platform.auth.guards import requires_operator, requires_tenant_admin
-from loraplex.platform.auth.principal import DEFAULT_SCOPES, Principal
+from loraplex.platform.auth.principal import ADAPTERS, DEFAULT_SCOPES, Principal, Scope, read_scopes
 from loraplex.platform.auth.service import KeyService
 from loraplex.platform.body import decode_body
+from loraplex.platform.errors import BadRequestError
 from loraplex.platform.nul import refuse_nul
 from loraplex.platform.tenants.operations import (
     ChangeTenantOperation,
@@ -93,7 +94,7 @@ class KeyController(Controller):
         """Make a key. Its secret is in this answer and nowhere else."""
         data = decode_body(await request.body(), KeyCreate)
         owner = await tenants.get(tenant)
-        scopes = DEFAULT_SCOPES if data.scopes is None else frozenset(data.scopes)
+        scopes = DEFAULT_SCOPES if data.scopes is None else _scopes(data.scopes)
         key, token = await keys.create(principal, owner.id, data.name, scopes)
         return KeyOut.of(key, owner.name, token)
 
@@ -132,3 +133,11 @@ class KeyController(Controller):
         """End a key: at once here, within five seconds everywhere."""
         owner = await tenants.get(tenant)
         await keys.revoke(principal, owner.id, key_id)
+
+
+def _scopes(names: list[str]) -> frozenset[Scope]:
+    try:
+        return read_scopes(names)
+    except ValueError as error:
+        known = ", ".join([*Scope, ADAPTERS])
+        raise BadRequestError(f"scopes: there are {known}.", param="scopes") from error

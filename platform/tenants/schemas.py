@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from loraplex.platform.auth.principal import Scope
+from loraplex.platform.auth.principal import Scope, read_scopes
 from loraplex.platform.db.models import ApiKey, Tenant
 
 # Python's `$` also matches in front of a last line break; JSON Schema has no `\Z`.
@@ -58,7 +58,7 @@ class KeyCreate(Struct, forbid_unknown_fields=True):
     """What a new key needs: nothing. Without `scopes` it does inference and manages adapters."""
 
     name: KeyName = ""
-    scopes: list[Scope] | None = None
+    scopes: list[str] | None = None
 
 
 class KeyOut(Struct, omit_defaults=True):
@@ -79,7 +79,7 @@ class KeyOut(Struct, omit_defaults=True):
             id=row.id,
             tenant=tenant,
             name=row.name,
-            scopes=[Scope(scope) for scope in row.scopes],
+            scopes=sorted(read_scopes(row.scopes)),
             hint=f"…{row.last4}",
             created_at=row.created_at,
             revoked_at=row.revoked_at,

@@ -10,6 +10,7 @@ from loraplex.platform.auth.principal import Principal
 from loraplex.platform.db.audit import record
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Tenant
+from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.errors import ConflictError, NotFoundError
 from loraplex.platform.tenants.shares import Shares
 
@@ -29,7 +30,7 @@ class TenantService:
         """
         tenant = Tenant(name=name)
         try:
-            async with self._database.main.writing() as session:
+            async with self._database.main.writing(EVERY_TENANT) as session:
                 session.add(tenant)
                 await session.flush()
                 record(session, actor, "tenant.create", name, tenant.id)
@@ -42,7 +43,7 @@ class TenantService:
     async def list(self, after: str, limit: int) -> Sequence[Tenant]:
         """Tenants by name, those after `after`."""
         query = select(Tenant).where(Tenant.name > after).order_by(Tenant.name).limit(limit)
-        async with self._database.main.reading() as session:
+        async with self._database.main.reading(EVERY_TENANT) as session:
             return (await session.scalars(query)).all()
 
     async def get(self, name: str) -> Tenant:
@@ -51,7 +52,7 @@ class TenantService:
         Raises:
             NotFoundError: there is none.
         """
-        async with self._database.main.reading() as session:
+        async with self._database.main.reading(EVERY_TENANT) as session:
             tenant = await session.scalar(select(Tenant).where(Tenant.name == name))
         if tenant is None:
             raise _unknown(name)
@@ -69,7 +70,7 @@ class TenantService:
         Raises:
             NotFoundError: there is none of this name.
         """
-        async with self._database.main.writing() as session:
+        async with self._database.main.writing(EVERY_TENANT) as session:
             query = select(Tenant).where(Tenant.name == name).with_for_update()
             tenant = await session.scalar(query)
             if tenant is None:

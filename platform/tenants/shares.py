@@ -36,7 +36,7 @@ class Shares:
         if known is not None and known[0] > now:
             return known[1]
         query = select(Tenant.weight, Tenant.max_running).where(Tenant.id == tenant_id)
-        async with self._database.main.reading() as session:
+        async with self._database.main.reading(tenant_id) as session:
             row = (await session.execute(query)).one_or_none()
         # A tenant that was deleted a moment ago: its key will not be valid for long.
         entitlement = Entitlement(1.0, None) if row is None else Entitlement(*row)

@@ -16,6 +16,7 @@ from loraplex.platform.catalog.resolve import identity
 from loraplex.platform.db.blobs import CHUNK_SIZE, DatabaseBlobs
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Adapter, AdapterVersion, Blob, BlobState, Tenant
+from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.engines.loader_client import LoaderClient
 from loraplex.platform.settings import Settings
 
@@ -34,7 +35,7 @@ async def store_adapter(
     inspector.feed(data)
     report = inspector.finish()
     tenant = Tenant(name=name)
-    async with database.main.writing() as session:
+    async with database.main.writing(EVERY_TENANT) as session:
         session.add(tenant)
         await session.flush()
         adapter = Adapter(tenant_id=tenant.id, name=name, last_version=1, pinned=pinned)
@@ -48,6 +49,7 @@ async def store_adapter(
         await session.flush()
         session.add(
             AdapterVersion(
+                tenant_id=tenant.id,
                 adapter_id=adapter.id,
                 n=1,
                 digest=report.version_digest,

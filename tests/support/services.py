@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Blob, BlobChunk, Upload
+from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.engines.messages import AdapterFile, Description, Purged
 from loraplex.platform.engines.pool import EnginePool
 from loraplex.platform.engines.process import ModelEndpoint
@@ -96,10 +97,10 @@ class Api:
 
     async def stored(self) -> tuple[int, int, int]:
         """How many blobs, chunk rows and open uploads there are."""
-        async with self.database.main.reading() as session:
+        async with self.database.main.reading(EVERY_TENANT) as session:
             blobs = await session.scalar(select(func.count()).select_from(Blob))
             uploads = await session.scalar(select(func.count()).select_from(Upload))
-        async with self.database.weights.reading() as session:
+        async with self.database.weights.reading(EVERY_TENANT) as session:
             chunks = await session.scalar(select(func.count()).select_from(BlobChunk))
         return blobs or 0, chunks or 0, uploads or 0
 

@@ -10,6 +10,7 @@ from loraplex.platform.auth.service import CACHE_SECONDS, Authenticator, ensure_
 from loraplex.platform.db.base import utc_now
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import ApiKey
+from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.errors import AuthenticationError
 from loraplex.platform.settings import SettingsError
 from support.services import OPERATOR, Api, bearer, sqlite_only
@@ -129,8 +130,8 @@ async def test_other_processes_forget_a_key_within_five_seconds(
     elsewhere = Authenticator(database, clock=lambda: now)
     principal = await elsewhere.authenticate(f"Bearer {token}")
     assert isinstance(principal.tenant_id, UUID)
-    async with database.main.writing() as session:
-        (await session.get_one(ApiKey, principal.key_id)).revoked_at = utc_now()
+    async with database.main.writing(EVERY_TENANT) as session:
+        (await session.get_one(ApiKey, principal.actor_id)).revoked_at = utc_now()
     now = CACHE_SECONDS - 0.1
     await elsewhere.authenticate(f"Bearer {token}")  # still remembered
     now = CACHE_SECONDS
@@ -141,7 +142,7 @@ async def test_other_processes_forget_a_key_within_five_seconds(
 
 async def test_the_secret_is_not_stored(api: Api, database: Database) -> None:
     token = await api.tenant("acme")
-    async with database.main.reading() as session:
+    async with database.main.reading(EVERY_TENANT) as session:
         row = await session.get_one(ApiKey, token.split("_")[2])
     secret = token.split("_")[3]
     assert all(secret not in str(value) for value in vars(row).values())
@@ -150,7 +151,7 @@ async def test_the_secret_is_not_stored(api: Api, database: Database) -> None:
 async def test_the_first_start_makes_one_operator_key(database: Database) -> None:
     # The fixture's database has one already.
     assert await ensure_operator_key(database, None) is None
-    async with database.main.writing() as session:
+    async with database.main.writing(EVERY_TENANT) as session:
         await session.delete(await session.get_one(ApiKey, _operator_id()))
     token = await ensure_operator_key(database, None)
     assert token is not None
@@ -166,7 +167,7 @@ async def test_a_chosen_operator_key_is_added_and_not_shown(database: Database) 
 
 
 async def test_a_revoked_operator_key_does_not_come_back(database: Database) -> None:
-    async with database.main.writing() as session:
+    async with database.main.writing(EVERY_TENANT) as session:
         (await session.get_one(ApiKey, _operator_id())).revoked_at = utc_now()
     await ensure_operator_key(database, OPERATOR)
     with pytest.raises(AuthenticationError):

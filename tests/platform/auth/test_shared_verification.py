@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.auth.service import CACHE_SECONDS, Authenticator, KeyService
 from loraplex.platform.db.database import Database, Store
+from loraplex.platform.db.scope import Whose
 from loraplex.platform.errors import AuthenticationError
 from support.services import OPERATOR, Api, sqlite_only
 
@@ -29,9 +30,9 @@ class GatedStore(Store):
         self.sessions = 0
 
     @asynccontextmanager
-    async def reading(self) -> AsyncGenerator[AsyncSession]:
+    async def reading(self, whose: Whose) -> AsyncGenerator[AsyncSession]:
         self.sessions += 1
-        async with super().reading() as session:
+        async with super().reading(whose) as session:
             yield session
         self.reached.set()
         await self.gate.wait()

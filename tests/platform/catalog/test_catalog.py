@@ -10,6 +10,7 @@ from sqlalchemy import select
 from loraplex.platform.catalog.bases import BaseModels
 from loraplex.platform.catalog.resolve import resolve
 from loraplex.platform.db.models import AuditEntry, Tenant
+from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.errors import ModelNotFoundError, NotFoundError
 from loraplex.platform.settings import ServedModel, Settings
 from support.services import OPERATOR, Api, bearer
@@ -24,7 +25,7 @@ async def alias(api: Api, key: str, version: int, name: str = "prod") -> int:
 
 async def named(api: Api, settings: Settings, model: str, tenant: str = "acme") -> int | None:
     """The version number `model` resolves to."""
-    async with api.database.main.reading() as session:
+    async with api.database.main.reading(EVERY_TENANT) as session:
         tenant_id = await session.scalar(select(Tenant.id).where(Tenant.name == tenant))
     assert tenant_id is not None
     resolved = await resolve(api.database, BaseModels(settings.models), tenant_id, model)
@@ -161,7 +162,7 @@ async def test_simultaneous_alias_changes_are_ordered(api: Api, key: str) -> Non
     await alias(api, key, 1)
     statuses = await asyncio.gather(*(alias(api, key, 1 + n % 3) for n in range(12)))
     assert set(statuses) == {200}
-    async with api.database.main.reading() as session:
+    async with api.database.main.reading(EVERY_TENANT) as session:
         query = select(AuditEntry).where(AuditEntry.action == "alias.set").order_by(AuditEntry.id)
         last = (await session.scalars(query)).all()[-1]
     shown = (await api.client.get("/api/v1/adapters/a", headers=bearer(key))).json()
@@ -183,7 +184,7 @@ async def test_deleting_a_version_purges_it_everywhere(api: Api, key: str) -> No
 
 async def test_the_proof_of_a_deletion_stays_with_its_audit_entry(api: Api, key: str) -> None:
     async def details() -> list[dict[str, object]]:
-        async with api.database.main.reading() as session:
+        async with api.database.main.reading(EVERY_TENANT) as session:
             query = select(AuditEntry).where(AuditEntry.action.endswith(".delete"))
             entries = await session.scalars(query.order_by(AuditEntry.id))
             return [entry.detail for entry in entries]

@@ -15,6 +15,7 @@ from sqlalchemy import update
 from loraplex.platform.catalog.weights import Weights
 from loraplex.platform.db.base import utc_now
 from loraplex.platform.db.models import Upload
+from loraplex.platform.db.scope import EVERY_TENANT
 from support.services import Api, adapter_files, bearer, with_config
 
 
@@ -229,7 +230,7 @@ async def test_the_sweep_takes_expired_uploads_and_orphaned_chunks_only(
         yield b"left behind by a crash"
 
     await weights.chunks.append(UUID(int=1), orphan())
-    async with api.database.main.writing() as session:
+    async with api.database.main.writing(EVERY_TENANT) as session:
         past = utc_now() - timedelta(seconds=1)
         await session.execute(
             update(Upload).where(Upload.id == UUID(uploads[0])).values(expires_at=past)

@@ -22,6 +22,7 @@ from loraplex.platform.db.blobs import BATCH, CHUNK_SIZE, ChunkConflictError, Da
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.loader_blobs import LoaderBlobs
 from loraplex.platform.db.models import Blob, BlobState, Tenant
+from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.settings import Settings
 
 
@@ -115,7 +116,7 @@ async def test_of_simultaneous_writers_one_wins(database: Database, start: int) 
 
 async def _ready(database: Database, data: bytes, tenant: str) -> Blob:
     owner = Tenant(name=tenant)
-    async with database.main.writing() as session:
+    async with database.main.writing(EVERY_TENANT) as session:
         session.add(owner)
         await session.flush()
         blob = Blob(
@@ -164,7 +165,7 @@ async def test_loaders_see_ready_blobs_only_and_notice_missing_bytes(
         await DatabaseBlobs(database.weights).delete(blob.id)
         with pytest.raises(BlobUnavailableError, match="end after 0 of"):
             list(loader.read(blob.sha256))
-        async with database.main.writing() as session:
+        async with database.main.writing(EVERY_TENANT) as session:
             await session.execute(update(Blob).values(state=BlobState.UPLOADING))
         with pytest.raises(BlobUnavailableError, match="not stored any more"):
             list(loader.read(blob.sha256))
@@ -186,7 +187,7 @@ def test_a_database_that_does_not_answer_may_be_asked_again(tmp_path: Path) -> N
 
 async def test_a_failed_store_leaves_nothing(database: Database) -> None:
     tenant = Tenant(name="acme")
-    async with database.main.writing() as session:
+    async with database.main.writing(EVERY_TENANT) as session:
         session.add(tenant)
 
     async def failing() -> AsyncIterator[bytes]:
@@ -197,13 +198,13 @@ async def test_a_failed_store_leaves_nothing(database: Database) -> None:
     with pytest.raises(ConnectionError):
         await weights.store(tenant.id, "0" * 64, 10**9, failing())
     assert await weights.chunks.ids() == set()
-    async with database.main.reading() as session:
+    async with database.main.reading(EVERY_TENANT) as session:
         assert await session.get(Blob, uuid4()) is None
 
 
 async def test_a_tenant_has_each_ready_content_once(database: Database) -> None:
     blob = await _ready(database, b"data", "acme")
-    async with database.main.reading() as session:
+    async with database.main.reading(EVERY_TENANT) as session:
         copy = Blob(tenant_id=blob.tenant_id, sha256=blob.sha256, size=4, state=BlobState.READY)
         session.add(copy)
         with pytest.raises(IntegrityError):
@@ -212,15 +213,15 @@ async def test_a_tenant_has_each_ready_content_once(database: Database) -> None:
 
 async def test_writers_that_read_first_never_meet(database: Database) -> None:
     """On SQLite a deferred transaction would raise SQLITE_BUSY here at once."""
-    async with database.main.writing() as session:
+    async with database.main.writing(EVERY_TENANT) as session:
         session.add(Tenant(name="0", created_at=utc_now()))
 
     async def increment() -> None:
-        async with database.main.writing() as session:
+        async with database.main.writing(EVERY_TENANT) as session:
             tenant = (await session.scalars(select(Tenant).with_for_update())).one()
             await asyncio.sleep(0.002)
             tenant.name = str(int(tenant.name) + 1)
 
     await asyncio.gather(*(increment() for _ in range(20)))
-    async with database.main.reading() as session:
+    async with database.main.reading(EVERY_TENANT) as session:
         assert (await session.scalars(select(Tenant.name))).one() == "20"

@@ -13,6 +13,7 @@ from loraplex.engine.request import Timings
 from loraplex.platform.catalog.resolve import ResolvedVersion
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import LedgerEntry, Tenant
+from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.engines.outcome import Outcome
 from loraplex.platform.ledger import recorder as recorder_module
 from loraplex.platform.ledger.recorder import Recorder
@@ -55,7 +56,7 @@ async def recording(database: Database, seen: Seen | None = None) -> AsyncIterat
 
 
 async def tenant_id(api: Api, name: str) -> UUID:
-    async with api.database.main.reading() as session:
+    async with api.database.main.reading(EVERY_TENANT) as session:
         found = await session.scalar(select(Tenant.id).where(Tenant.name == name))
     assert found is not None
     return found
@@ -115,7 +116,7 @@ async def test_closing_writes_everything_in_order(
         settle = recorder.account(owner, "key1", "cmpl-1", "tiny", None)
         for choice in range(20):
             settle(choice, outcome())
-    async with api.database.main.reading() as session:
+    async with api.database.main.reading(EVERY_TENANT) as session:
         query = select(LedgerEntry.choice).order_by(LedgerEntry.id)
         assert list(await session.scalars(query)) == list(range(20))
 
@@ -142,7 +143,7 @@ async def test_a_database_that_is_away_for_a_while_costs_no_row(
         while attempts < 2:  # noqa: ASYNC110 - counting sets no event
             await asyncio.sleep(0.005)
         settle(1, outcome())
-    async with api.database.main.reading() as session:
+    async with api.database.main.reading(EVERY_TENANT) as session:
         assert sorted(await session.scalars(select(LedgerEntry.choice))) == [0, 1]
 
 

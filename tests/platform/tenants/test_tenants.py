@@ -3,6 +3,7 @@
 from sqlalchemy import select
 
 from loraplex.platform.db.models import AuditEntry
+from loraplex.platform.db.scope import EVERY_TENANT
 from support.services import OPERATOR, Api, bearer, sqlite_only
 
 OPS = bearer(OPERATOR)
@@ -72,7 +73,7 @@ async def test_unknown_scopes_and_fields_are_refused(api: Api) -> None:
 async def test_changes_are_audited_without_secrets(api: Api) -> None:
     key = await api.tenant("acme")
     await api.client.delete(f"/api/v1/tenants/acme/keys/{key.split('_')[2]}", headers=OPS)
-    async with api.database.main.reading() as session:
+    async with api.database.main.reading(EVERY_TENANT) as session:
         entries = (await session.scalars(select(AuditEntry).order_by(AuditEntry.id))).all()
     assert [e.action for e in entries] == ["tenant.create", "key.create", "key.revoke"]
     assert len({e.tenant_id for e in entries}) == 1

@@ -1,5 +1,4 @@
-"""Owns the tables: who there is (tenants, keys), what they have (blobs, uploads, adapters,
-versions, aliases), what engines keep ready, what was served (ledger), and who changed what (audit)."""
+"""Owns the tables of what tenants have: blobs, uploads, adapters, versions, aliases, and what engines keep ready."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -18,41 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from loraplex.platform.db.base import Base, Row, WeightsBase, utc_now
-
-
-class Tenant(Row, Base):
-    """Owns adapters, keys and limits.
-
-    `weight` is its share of a busy engine beside other tenants; `max_running` how many of its requests an engine works
-    on at once, None without a limit.
-    """
-
-    __tablename__ = "tenant"
-
-    name: Mapped[str] = mapped_column(String(63), unique=True)
-    weight: Mapped[float] = mapped_column(default=1.0, server_default="1")
-    max_running: Mapped[int | None]
-
-
-class ApiKey(Base):
-    """An API key at rest: its public id and the SHA-256 of the whole; without a tenant it is an operator's."""
-
-    __tablename__ = "api_key"
-
-    id: Mapped[str] = mapped_column(String(12), primary_key=True)
-    tenant_id: Mapped[UUID | None] = mapped_column(ForeignKey("tenant.id", ondelete="CASCADE"))
-    name: Mapped[str] = mapped_column(String(100))
-    sha256: Mapped[str] = mapped_column(String(64))
-    last4: Mapped[str] = mapped_column(String(4))
-    scopes: Mapped[list[str]]
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
-    created_by: Mapped[str | None] = mapped_column(String(12))
-    revoked_at: Mapped[datetime | None]
-
-    tenant: Mapped[Tenant | None] = relationship(lazy="raise")
-
-    __table_args__ = (Index(None, "tenant_id"),)
+from loraplex.platform.db.base import Base, Row, TenantOwned, WeightsBase, utc_now
 
 
 class BlobState(StrEnum):
@@ -62,7 +27,7 @@ class BlobState(StrEnum):
     READY = "ready"
 
 
-class Blob(Row, Base):
+class Blob(Row, TenantOwned, Base):
     """One weights file of one tenant; its bytes are `BlobChunk` rows. A tenant has each ready content once."""
 
     __tablename__ = "blob"
@@ -85,8 +50,9 @@ class Blob(Row, Base):
     )
 
 
-class Upload(Row, Base):
-    """A resumable upload under way: what was asked for, and the blob that receives the bytes."""
+class Upload(Row, TenantOwned, Base):
+    """A resumable upload under way: what was asked for, and the blob that receives the bytes. `options` are those of
+    the new version beside its name and config."""
 
     __tablename__ = "upload"
 
@@ -97,6 +63,7 @@ class Upload(Row, Base):
     alias: Mapped[str | None] = mapped_column(String(63))
     config: Mapped[bytes] = mapped_column(LargeBinary)
     chat_template: Mapped[str | None] = mapped_column(Text)
+    options: Mapped[dict[str, object] | None]
     expires_at: Mapped[datetime]
 
     blob: Mapped[Blob] = relationship(lazy="raise")
@@ -104,7 +71,7 @@ class Upload(Row, Base):
     __table_args__ = (Index(None, "tenant_id"), Index(None, "blob_id"))
 
 
-class Adapter(Row, Base):
+class Adapter(Row, TenantOwned, Base):
     """A name in a tenant. `last_version` only grows, so a version number never means two things.
 
     What a pinned adapter serves stays in the memory of its engines; `max_running` is how many requests for one version
@@ -122,11 +89,16 @@ class Adapter(Row, Base):
     __table_args__ = (UniqueConstraint("tenant_id", "name"),)
 
 
-class AdapterVersion(Row, Base):
-    """Immutable: config and weights that were admitted for one base model. `digest` identifies both together."""
+class AdapterVersion(Row, TenantOwned, Base):
+    """Immutable: config and weights that were admitted for one base model. `digest` identifies both together.
+
+    `parent_n` is the number of the version it was made from, `source` how it came here, `defaults` the sampling
+    parameters of requests that name none. Its tenant is its adapter's (no foreign key: SQLite can add none).
+    """
 
     __tablename__ = "adapter_version"
 
+    tenant_id: Mapped[UUID] = mapped_column()
     adapter_id: Mapped[UUID] = mapped_column(ForeignKey("adapter.id", ondelete="CASCADE"))
     n: Mapped[int]
     digest: Mapped[str] = mapped_column(String(64))
@@ -138,19 +110,31 @@ class AdapterVersion(Row, Base):
     rank: Mapped[int]
     chat_template: Mapped[str | None] = mapped_column(Text)
     state: Mapped[str] = mapped_column(String(16), default="ready")
+    parent_n: Mapped[int | None]
+    source: Mapped[dict[str, object] | None]
+    defaults: Mapped[dict[str, object] | None]
     created_by: Mapped[str] = mapped_column(String(12))
 
     adapter: Mapped[Adapter] = relationship(lazy="raise")
     blob: Mapped[Blob] = relationship(lazy="raise")
 
-    __table_args__ = (UniqueConstraint("adapter_id", "n"), Index(None, "blob_id"))
+    __table_args__ = (
+        UniqueConstraint("adapter_id", "n"),
+        Index(None, "blob_id"),
+        Index(None, "tenant_id"),
+    )
 
 
-class AdapterAlias(Base):
-    """A movable name for a version; `previous_id` is what it named before, for rollback."""
+class AdapterAlias(TenantOwned, Base):
+    """A movable name for a version; `previous_id` is what it named before, for rollback.
+
+    With a `split`, `[[version number, weight], ...]`, it names several versions, of which `version_id` has most weight;
+    `previous_split` is the one before. Its tenant is its adapter's (no foreign key: SQLite can add none).
+    """
 
     __tablename__ = "adapter_alias"
 
+    tenant_id: Mapped[UUID] = mapped_column()
     adapter_id: Mapped[UUID] = mapped_column(
         ForeignKey("adapter.id", ondelete="CASCADE"), primary_key=True
     )
@@ -159,13 +143,39 @@ class AdapterAlias(Base):
     previous_id: Mapped[UUID | None] = mapped_column(
         ForeignKey("adapter_version.id", ondelete="SET NULL")
     )
+    split: Mapped[list[list[float]] | None]
+    previous_split: Mapped[list[list[float]] | None]
     updated_at: Mapped[datetime] = mapped_column(default=utc_now, onupdate=utc_now)
     updated_by: Mapped[str] = mapped_column(String(12))
 
     version: Mapped[AdapterVersion] = relationship(lazy="raise", foreign_keys=[version_id])
     previous: Mapped[AdapterVersion | None] = relationship(lazy="raise", foreign_keys=[previous_id])
 
-    __table_args__ = (Index(None, "version_id"), Index(None, "previous_id"))
+    __table_args__ = (
+        Index(None, "version_id"),
+        Index(None, "previous_id"),
+        Index(None, "tenant_id"),
+    )
+
+
+class GoldenPrompt(Row, TenantOwned, Base):
+    """A prompt with the answer its version gives, greedily; checked again when an engine has loaded the version.
+
+    `result` tells what the last check found: `passed`, `failed`, None before the first.
+    """
+
+    __tablename__ = "golden_prompt"
+
+    tenant_id: Mapped[UUID] = mapped_column()
+    version_id: Mapped[UUID] = mapped_column(ForeignKey("adapter_version.id", ondelete="CASCADE"))
+    prompt: Mapped[dict[str, object]]
+    max_tokens: Mapped[int]
+    expected: Mapped[str] = mapped_column(Text)
+    result: Mapped[str | None] = mapped_column(String(16))
+    answer: Mapped[str | None] = mapped_column(Text)
+    checked_at: Mapped[datetime | None]
+
+    __table_args__ = (Index(None, "version_id"), Index(None, "tenant_id"))
 
 
 class WarmAdapter(Base):
@@ -181,60 +191,6 @@ class WarmAdapter(Base):
     updated_at: Mapped[datetime] = mapped_column(default=utc_now, onupdate=utc_now)
 
     __table_args__ = (Index(None, "adapter_version_id"),)
-
-
-class LedgerEntry(Row, Base):
-    """One generation that was handed to an engine: what it took, and where its time went.
-
-    Kept when the adapter is gone (hence no foreign keys). `answer_id` is the id in the answer's body, `choice` the
-    index in it. Times are milliseconds: `first_token_ms` and `total_ms` as the API worker saw them, the four others as
-    the engine did; they are unknown where the engine did not end the request. `evicted_by` is the identity of the
-    adapter whose arrival had pushed this request's adapter out, or "kv".
-    """
-
-    __tablename__ = "ledger"
-
-    tenant_id: Mapped[UUID]
-    key_id: Mapped[str] = mapped_column(String(12))
-    answer_id: Mapped[str] = mapped_column(String(64))
-    choice: Mapped[int]
-    base_model: Mapped[str] = mapped_column(String(255))
-    adapter: Mapped[str | None] = mapped_column(String(63))
-    version: Mapped[int | None]
-    version_id: Mapped[UUID | None]
-    digest: Mapped[str | None] = mapped_column(String(64))
-    finish_reason: Mapped[str] = mapped_column(String(16))
-    prompt_tokens: Mapped[int]
-    cached_tokens: Mapped[int]
-    output_tokens: Mapped[int]
-    total_ms: Mapped[float]
-    first_token_ms: Mapped[float | None]
-    queue_ms: Mapped[float | None]
-    load_ms: Mapped[float | None]
-    prefill_ms: Mapped[float | None]
-    decode_ms: Mapped[float | None]
-    preemptions: Mapped[int]
-    evicted_by: Mapped[str | None] = mapped_column(String(128))
-
-    __table_args__ = (
-        Index(None, "tenant_id", "id"),
-        Index(None, "tenant_id", "adapter", "id"),
-        Index(None, "answer_id"),
-    )
-
-
-class AuditEntry(Row, Base):
-    """One change somebody made; append-only, and kept when what it speaks of is gone (hence no foreign keys)."""
-
-    __tablename__ = "audit"
-
-    tenant_id: Mapped[UUID | None]
-    actor: Mapped[str] = mapped_column(String(12))
-    action: Mapped[str] = mapped_column(String(64))
-    target: Mapped[str] = mapped_column(String(255))
-    detail: Mapped[dict[str, object]]
-
-    __table_args__ = (Index(None, "tenant_id", "id"),)
 
 
 class BlobChunk(WeightsBase):
