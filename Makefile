@@ -5,8 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TEST_PROCESSES ?= 2
 
-.PHONY: help setup demo serve-demo test check types layers pytest soak test-gpu bench clean lock
+.PHONY: help setup demo serve-demo test check types layers pytest soak crash-soak test-gpu bench clean lock
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -31,11 +32,14 @@ types: $(STAMP) ## mypy strict
 layers: $(STAMP) ## Imports point down only
 	$(BIN)/lint-imports
 
-pytest: $(STAMP) ## Tests on the CPU, SQLite and PostgreSQL
-	$(BIN)/pytest -q
+pytest: $(STAMP) ## Tests on the CPU, SQLite and PostgreSQL; TEST_PROCESSES sets how many run side by side
+	$(BIN)/pytest -q -n $(TEST_PROCESSES) --dist worksteal
 
 soak: $(STAMP) ## 20,000 requests over 500 adapters while everything changes; LORAPLEX_SOAK_REQUESTS sets another number
 	$(BIN)/pytest -q -s -m soak tests/e2e/test_soak.py
+
+crash-soak: $(STAMP) ## 200 kills of workers, engines and databases under load; LORAPLEX_CRASH_KILLS sets another number
+	$(BIN)/pytest -q -s -m soak tests/e2e/test_crashes.py
 
 test-gpu: $(STAMP) ## The same kernel and engine tests on an NVIDIA GPU, with those marked gpu
 	$(BIN)/pytest -q tests/kernels tests/engine

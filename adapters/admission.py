@@ -8,6 +8,7 @@ from enum import StrEnum
 from loraplex.adapters.canonical import ModuleLoRA, canonical_config, resolve, version_digest
 from loraplex.adapters.errors import AdapterRejected
 from loraplex.adapters.lora_tensors import LoRAPair, match_tensors
+from loraplex.adapters.patterns import Budget
 from loraplex.adapters.peft_config import PeftConfig
 from loraplex.adapters.safetensors_header import Header
 from loraplex.adapters.strict_json import quote
@@ -91,7 +92,8 @@ def admit(
         AdapterRejected: it cannot be served; `field` names the fault.
     """
     tensors = match_tensors(header, modules)
-    resolved = resolve(config, tensors.pairs, modules)
+    budget = Budget(module.name for module in modules)
+    resolved = resolve(config, tensors.pairs, modules, budget)
     for module in resolved:
         if module.rank > max_rank:
             raise AdapterRejected(
@@ -111,7 +113,7 @@ def admit(
         warnings=(
             *config.warnings,
             *_base_warning(config.base_model, base_model),
-            *check_targets(config, modules, (module.name for module in resolved)),
+            *check_targets(config, modules, (module.name for module in resolved), budget),
         ),
         modules=resolved,
         dtypes=tuple(sorted({tensor.dtype for tensor in lora})),

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from loraplex.adapters.errors import AdapterRejected
 from loraplex.adapters.lora_tensors import LoRAPair
-from loraplex.adapters.patterns import UnsupportedPatternError, is_plain, suffix_matcher
+from loraplex.adapters.patterns import Budget, UnsupportedPatternError, is_plain, suffix_matcher
 from loraplex.adapters.peft_config import MAX_SCALE, PeftConfig
 from loraplex.adapters.strict_json import quote
 from loraplex.engine.model_config import Module
@@ -30,16 +30,22 @@ class ModuleLoRA:
 
 
 def resolve(
-    config: PeftConfig, pairs: Sequence[LoRAPair], modules: Sequence[Module]
+    config: PeftConfig,
+    pairs: Sequence[LoRAPair],
+    modules: Sequence[Module],
+    budget: Budget | None = None,
 ) -> tuple[ModuleLoRA, ...]:
     """Rank, alpha and scale per pair, by PEFT's rules; the rank must be that of the tensors.
+
+    Args:
+        budget: what expressions may cost; None for a config that has none, being canonical.
 
     Raises:
         AdapterRejected: ranks disagree, a scale is out of range, or a pattern is bad or matches no module.
     """
     names = [module.name for module in modules]
-    ranks = _by_pattern("rank_pattern", config.rank_pattern, names)
-    alphas = _by_pattern("alpha_pattern", config.alpha_pattern, names)
+    ranks = _by_pattern("rank_pattern", config.rank_pattern, names, budget)
+    alphas = _by_pattern("alpha_pattern", config.alpha_pattern, names, budget)
     return tuple(
         _resolve_one(config, pair, ranks.get(pair.module.name), alphas.get(pair.module.name))
         for pair in pairs
@@ -72,7 +78,10 @@ def version_digest(canonical: bytes, weights_sha256: str) -> str:
 
 
 def _by_pattern(
-    field: str, patterns: Sequence[tuple[str, Value]], names: Sequence[str]
+    field: str,
+    patterns: Sequence[tuple[str, Value]],
+    names: Sequence[str],
+    budget: Budget | None,
 ) -> Mapping[str, Value]:
     """First matching pattern's value per name, as PEFT decides."""
     expressions = sum(not is_plain(pattern) for pattern, _ in patterns)
@@ -85,7 +94,7 @@ def _by_pattern(
     found: dict[str, Value] = {}
     for pattern, value in patterns:
         try:
-            matches = suffix_matcher(field, pattern)
+            matches = suffix_matcher(field, pattern, budget)
         except UnsupportedPatternError as error:
             raise AdapterRejected(
                 field,

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from loraplex.adapters.errors import AdapterRejected
-from loraplex.adapters.patterns import Matcher, UnsupportedPatternError, full_matcher
+from loraplex.adapters.patterns import Budget, Matcher, UnsupportedPatternError, full_matcher
 from loraplex.adapters.peft_config import PeftConfig, Targets
 from loraplex.adapters.strict_json import quote
 from loraplex.engine.model_config import Module, ModuleKind
@@ -16,7 +16,7 @@ _Select = Callable[[Module], bool]
 
 
 def check_targets(
-    config: PeftConfig, modules: tuple[Module, ...], adapted: Iterable[str]
+    config: PeftConfig, modules: tuple[Module, ...], adapted: Iterable[str], budget: Budget
 ) -> list[str]:
     """Compare the modules that have tensors with those the config selects; returns warnings.
 
@@ -27,7 +27,8 @@ def check_targets(
     if config.targets is None:
         return []
     try:
-        selects, excludes = _selector(config), _matcher("exclude_modules", config.exclude)
+        selects = _selector(config, budget)
+        excludes = _matcher("exclude_modules", config.exclude, budget)
     except UnsupportedPatternError as error:
         return [f"target_modules could not be checked ({error}); the tensor names were used."]
     targeted = {module.name for module in modules if selects(module)}
@@ -49,19 +50,19 @@ def check_targets(
     return warnings
 
 
-def _selector(config: PeftConfig) -> _Select:
+def _selector(config: PeftConfig, budget: Budget) -> _Select:
     if isinstance(config.targets, str) and config.targets.lower() == "all-linear":
         return lambda module: module.kind is ModuleKind.LINEAR and module.name != _HEAD
-    matches = _matcher("target_modules", config.targets)
+    matches = _matcher("target_modules", config.targets, budget)
     return lambda module: matches(module.name)
 
 
-def _matcher(field: str, targets: Targets) -> Matcher:
+def _matcher(field: str, targets: Targets, budget: Budget) -> Matcher:
     """PEFT's reading: a string is a full-match pattern, a list holds names or dotted suffixes of names."""
     if targets is None:
         return lambda name: False
     if isinstance(targets, str):
-        return full_matcher(field, targets)
+        return full_matcher(field, targets, budget)
     names = frozenset(targets)
     return lambda name: any(suffix in names for suffix in _suffixes(name))
 

@@ -7,6 +7,9 @@ from threading import Thread
 
 import zmq
 
+from loraplex.adapters.figures import AdapterFigures, Forgotten
+from loraplex.engine.adapter_report import AdapterReport
+from loraplex.engine.adapter_report import Purged as Unloaded
 from loraplex.engine.request import FinishReason, Output, Request
 from loraplex.platform.engines.loop import EngineLoop, listen
 from loraplex.platform.engines.messages import AdapterFile
@@ -37,6 +40,15 @@ class PacedEngine:
 
     def has_work(self) -> bool:
         return bool(self._running)
+
+    def adapters(self) -> list[AdapterReport]:
+        return []
+
+    def pin(self, adapter: int, pinned: bool) -> None:
+        pass
+
+    def purged(self) -> list[Unloaded]:
+        return []
 
     def step(self) -> list[Output]:
         now = time.perf_counter()
@@ -70,13 +82,32 @@ class PacedEngine:
 
 
 class NoAdapters:
-    """The base model alone."""
+    """The base model alone. API workers tell now and then what is pinned, also if nothing is."""
+
+    def __init__(self) -> None:
+        self._forgotten: list[Forgotten] = []
 
     def handle(self, adapter: AdapterFile) -> int:
         return 0
 
+    def known(self, identity: str) -> int | None:
+        return None
+
+    def identity(self, handle: int) -> str | None:
+        return None
+
     def purge(self, identity: str) -> None:
+        self._forgotten.append(Forgotten(identity, host_entries=0, disk_files=0))
+
+    def forgotten(self) -> list[Forgotten]:
+        forgotten, self._forgotten = self._forgotten, []
+        return forgotten
+
+    def pin(self, adapters: list[AdapterFile]) -> None:
         pass
+
+    def figures(self) -> list[AdapterFigures]:
+        return []
 
 
 def run_engine(endpoint: str, step_seconds: float, parent: Connection) -> None:
@@ -94,7 +125,8 @@ def run_engine(endpoint: str, step_seconds: float, parent: Connection) -> None:
         parent.recv()
         loop.stop()
 
-    Thread(target=wait).start()
+    # Ends with the process, or one that failed would wait for ever, and its parent for it.
+    Thread(target=wait, daemon=True).start()
     begin = time.thread_time()
     loop.run()
     parent.send((time.thread_time() - begin - engine.own_seconds, engine.made))

@@ -56,6 +56,7 @@ def measure(args: argparse.Namespace, workers: int, folder: Path) -> None:
     ours, theirs = spawn.Pipe()
     engine = spawn.Process(target=run_engine, args=(endpoint, args.step_ms / 1000, theirs))
     engine.start()
+    theirs.close()  # so that the end of the engine is seen
     launch = [ModelEndpoint(_BASE, str(model), endpoint)]
     with _api_workers(workers, settings, launch) as (url, pids):
         key = _tenant_key(url)

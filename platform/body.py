@@ -5,6 +5,8 @@ from typing import TypeVar
 
 import msgspec
 
+from loraplex.platform.auth.exposure import exposed
+from loraplex.platform.auth.keys import holds_key
 from loraplex.platform.errors import BadRequestError
 
 T = TypeVar("T")
@@ -21,8 +23,10 @@ def decode_body(body: bytes, kind: type[T]) -> T:
     """The body as a struct.
 
     Raises:
-        BadRequestError: it is not JSON, or not of this shape; `param` is the field's path.
+        BadRequestError: it is not JSON, or not of this shape; `param` is the field's path. Or an API key is in it.
     """
+    if holds_key(body):
+        raise exposed("body")
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:

@@ -1,10 +1,15 @@
 """Owns the port through which the rest of the platform reaches the engines;
 `engines.pool.EnginePool` implements it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from loraplex.platform.engines.messages import AdapterFile, Description, Purged
+from loraplex.platform.engines.messages import (
+    AdapterFile,
+    Description,
+    FinalsOf,
+    Purged,
+)
 from loraplex.platform.engines.status import EngineStatus
 
 
@@ -30,6 +35,20 @@ class EngineDirectory(Protocol):
 
     def pin(self, base: str, adapters: list[AdapterFile]) -> None:
         """Keep these adapters, and no others, on the device of the engines of a base model."""
+        ...
+
+    @property
+    def service(self) -> str:
+        """The same for all API workers that talk to the same engines."""
+        ...
+
+    async def finals(self, base: str, accounts: Sequence[bytes]) -> FinalsOf | None:
+        """What the engine of a base model knows of these ledger rows; None if it does not answer at the moment. Of a
+        base model that is not served nothing is known."""
+        ...
+
+    def acknowledge(self, base: str, accounts: Sequence[bytes]) -> None:
+        """What these ledger rows took is written down: the engine of a base model may forget it."""
         ...
 
     async def purge(self, base: str, identity: str) -> Purged | None:

@@ -2,6 +2,7 @@
 `/t/{tenant}/v1`, RFC 9457 problem documents elsewhere. Registered for `Exception`, so nothing
 reaches a client by another way."""
 
+import math
 import re
 import traceback
 from http import HTTPStatus
@@ -17,13 +18,18 @@ from litestar.exceptions import (
     ValidationException,
 )
 
+from loraplex.platform.db.failures import is_away
 from loraplex.platform.errors import (
     AuthenticationError,
     BadRequestError,
     ConflictError,
+    DatabaseUnavailableError,
+    LimitExceededError,
     NotFoundError,
     PayloadTooLargeError,
     PlatformError,
+    ShuttingDownError,
+    TooManyAttemptsError,
     UnprocessableError,
 )
 
@@ -41,6 +47,13 @@ def error_response(request: Request[Any, Any, State], error: Exception) -> Respo
     status, known, headers = _describe(request, error)
     if isinstance(known, AuthenticationError):
         headers["www-authenticate"] = "Bearer"
+    if isinstance(known, TooManyAttemptsError):
+        headers["retry-after"] = str(math.ceil(known.retry_after))
+    if isinstance(known, LimitExceededError):
+        headers |= _limit_headers(known)
+    if isinstance(known, ShuttingDownError):
+        # This connection leads to the same process again.
+        headers |= {"retry-after": "1", "connection": "close"}
     if isinstance(known, ConflictError):
         # OpenAI's clients retry 409 on their own; ours is never about timing.
         headers["x-should-retry"] = "false"
@@ -52,6 +65,18 @@ def error_response(request: Request[Any, Any, State], error: Exception) -> Respo
         headers=headers,
         media_type="application/problem+json",
     )
+
+
+def _limit_headers(error: LimitExceededError) -> dict[str, str]:
+    if error.retry_after is None:
+        return {**error.headers, "x-should-retry": "false"}
+    # Rounded up: who comes back too early is refused again.
+    milliseconds = math.ceil(1000 * error.retry_after)
+    retry = {
+        "retry-after-ms": str(milliseconds),
+        "retry-after": str(math.ceil(milliseconds / 1000)),
+    }
+    return {**error.headers, **retry}
 
 
 def openai_body(error: PlatformError, status: int | None = None) -> dict[str, object]:
@@ -104,6 +129,10 @@ def _describe(
     if isinstance(error, HTTPException) and "disconnect" in error.detail:
         # The client left while sending its body: nobody reads this answer, and nothing is wrong here.
         return 400, BadRequestError("The request body broke off."), {}
+    if is_away(error):
+        # In one line: while it is away, every request says so.
+        structlog.get_logger().error("the database cannot be used", error=str(error))
+        return DatabaseUnavailableError.status, DatabaseUnavailableError(), {}
     # As text: structlog's own renderers would print local variables, and with them keys and prompts.
     trace = "".join(traceback.format_exception(error))
     structlog.get_logger().error(

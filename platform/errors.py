@@ -1,6 +1,7 @@
 """Owns the errors the platform raises for its users. Each is one sentence: what is wrong and what
 to do. How they look on the wire is decided once, in `error_responses`."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -98,6 +99,72 @@ class UnprocessableError(PlatformError):
     ) -> None:
         super().__init__(message, code=code, param=param)
         self.report = report
+
+
+class TooManyAttemptsError(PlatformError):
+    """Signing in is tried too often.
+
+    Attributes:
+        retry_after: seconds until it may be tried again.
+    """
+
+    status = 429
+    default_code = "too_many_attempts"
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class LimitExceededError(PlatformError):
+    """A limit of the tenant, the key or the adapter does not admit the request.
+
+    Attributes:
+        retry_after: seconds after which it may be admitted; None: trying again does not help, and clients are told so.
+        headers: of the answer, what is left of which limit.
+    """
+
+    status = 429
+    default_code = "rate_limit_exceeded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None,
+        headers: Mapping[str, str],
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message, code=code)
+        self.retry_after = retry_after
+        self.headers = headers
+
+
+class DatabaseUnavailableError(PlatformError):
+    """The database cannot be reached; nothing was begun, and it may be tried again."""
+
+    status = 503
+    default_code = "database_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The server's database cannot be reached now; try again later.")
+
+
+class ShuttingDownError(PlatformError):
+    """This process ends; another one may take the request."""
+
+    status = 503
+    default_code = "shutting_down"
+
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down; try again.")
+
+
+class ProviderUnavailableError(PlatformError):
+    """The provider that people sign in with cannot be asked; it may be tried again."""
+
+    status = 503
+    default_code = "provider_unavailable"
 
 
 class EngineUnavailableError(PlatformError):

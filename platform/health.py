@@ -8,6 +8,7 @@ from msgspec import Struct
 from loraplex.platform.auth.guards import requires_operator
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.migrate import is_current
+from loraplex.platform.drain import Drain
 from loraplex.platform.engine_directory import EngineDirectory
 from loraplex.platform.metrics import Metrics
 from loraplex.platform.residency.names import Names
@@ -20,11 +21,13 @@ class Health(Struct):
 
 
 class Readiness(Struct):
-    """Whether requests can be served: `engines` are up, the `database` has this release's schema."""
+    """Whether requests can be served: `engines` are up, the `database` has this release's schema, and this process is
+    not `draining`: ending, and only finishing what it has begun."""
 
     ready: bool
     engines: bool
     database: bool
+    draining: bool
 
 
 @get("/health", operation_id="Health", tags=["operations"], opt={"public": True})
@@ -35,11 +38,13 @@ async def health() -> Health:
 
 @get("/ready", operation_id="Ready", tags=["operations"], opt={"public": True})
 async def ready(
-    engines: NamedDependency[EngineDirectory], database: NamedDependency[Database]
+    engines: NamedDependency[EngineDirectory],
+    database: NamedDependency[Database],
+    drain: NamedDependency[Drain],
 ) -> Response[Readiness]:
     """200 when requests can be served, else 503."""
-    state = Readiness(False, engines.ready(), await is_current(database))
-    state.ready = state.engines and state.database
+    state = Readiness(False, engines.ready(), await is_current(database), drain.draining)
+    state.ready = state.engines and state.database and not state.draining
     return Response(state, status_code=200 if state.ready else 503)
 
 

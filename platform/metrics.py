@@ -61,6 +61,24 @@ class Metrics:
             ("base_model", "finish_reason"),
             registry=self._registry,
         )
+        self._jobs = Counter(
+            "loraplex_jobs",
+            "Jobs in the background by how they ended.",
+            ("kind", "state"),
+            registry=self._registry,
+        )
+        self._garbage = Counter(
+            "loraplex_garbage_removed",
+            "Stored things removed because nothing refers to them.",
+            ("kind",),
+            registry=self._registry,
+        )
+        self._golden = Counter(
+            "loraplex_golden_checks",
+            "Golden prompts by what checking them found.",
+            ("base_model", "result"),
+            registry=self._registry,
+        )
         self._first_token = self._histogram(
             "loraplex_time_to_first_token_seconds", "Time until an answer's first token."
         )
@@ -70,6 +88,18 @@ class Metrics:
         self._load = self._histogram(
             "loraplex_load_seconds", "Time an answer waited for its adapter, if it had to."
         )
+
+    def observe_job(self, kind: str, state: str) -> None:
+        """Count one job that ended."""
+        self._jobs.labels(kind, state).inc()
+
+    def observe_golden(self, base_model: str, result: str) -> None:
+        """Count one golden prompt that was checked."""
+        self._golden.labels(base_model, result).inc()
+
+    def observe_garbage(self, kind: str, count: int) -> None:
+        """Count what was removed because nothing refers to it."""
+        self._garbage.labels(kind).inc(count)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered HTTP request."""

@@ -58,7 +58,7 @@ class RequestLog(ASGIMiddleware):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Time a request from here to its last byte."""
-        start = time.perf_counter()
+        start = scope["state"]["received"] = time.perf_counter()
         status = 0
 
         async def watch(message: Message) -> None:

@@ -1,5 +1,6 @@
 """Owns what happens once before a service starts, in a short-lived process of its own: the database is brought to the
-schema of this release, and the first start makes the operator's key. Takes `Settings.to_json` on standard input and
+schema of this release, the first start makes the operator's key, and a set-up code is made as long as there is no user
+who is an operator. Takes `Settings.to_json` on standard input and
 says in the last line on standard error why the service cannot start."""
 
 import asyncio
@@ -7,7 +8,8 @@ import sys
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from loraplex.platform.auth.service import ensure_operator_key
+from loraplex.platform.accounts.setup import ensure_setup_code
+from loraplex.platform.auth.bootstrap import ensure_operator_key
 from loraplex.platform.db.database import open_database, unusable
 from loraplex.platform.db.migrate import upgrade
 from loraplex.platform.settings import Settings, SettingsError
@@ -17,7 +19,7 @@ def main() -> int:
     """Prepare; 0 when the service can start."""
     settings = Settings.from_json(sys.stdin.read())
     try:
-        key = asyncio.run(_prepare(settings))
+        key, code = asyncio.run(_prepare(settings))
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201 - it belongs to the command line of `serve`
         return 2
@@ -26,14 +28,18 @@ def main() -> int:
         return 2
     if key is not None:
         print(f"The operator's key, shown this once: {key}", flush=True)  # noqa: T201 - as above
+    if code is not None:
+        print(f"To make the first user, an operator, within a day: set-up code {code}", flush=True)  # noqa: T201 - as above
     return 0
 
 
-async def _prepare(settings: Settings) -> str | None:
+async def _prepare(settings: Settings) -> tuple[str | None, str | None]:
+    """The operator's key if it was made up now, and the set-up code if nobody can sign in as operator."""
     database = open_database(settings)
     try:
         await upgrade(database)
-        return await ensure_operator_key(database, settings.bootstrap_key)
+        key = await ensure_operator_key(database, settings.bootstrap_key)
+        return key, await ensure_setup_code(database)
     finally:
         await database.close()
 

@@ -14,6 +14,8 @@ Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 LoadFormat = Literal["auto", "dummy"]
 
 GIB = 1024**3
+HUB = "https://huggingface.co"
+MOST_LEDGER_DAYS = 36_500
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?\s*", re.IGNORECASE)
 
 
@@ -27,6 +29,14 @@ class ServedModel:
 
     path: Path
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordHashing:
+    """Costs of argon2id, as OWASP advises for one lane: 46 MiB and one pass, a sixth of a second on a slow core."""
+
+    memory_kib: int = 47104
+    time_cost: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +60,23 @@ class Settings:
     host_cache_size: int = 4 * GIB
     disk_cache_size: int = 32 * GIB
     load_format: LoadFormat = "auto"
+    import_dir: Path | None = None
+    import_allow_hosts: tuple[str, ...] = ()
+    hf_endpoint: str = HUB
+    hf_token: str | None = field(default=None, repr=False)
     bootstrap_key: str | None = field(default=None, repr=False)
+    currency: str = "USD"
+    ledger_days: int | None = None  # None: for good
+    webhook_allow_http: bool = False
+    webhook_allow_hosts: tuple[str, ...] = ()
+    public_url: str = ""  # as browsers see the service; empty: whatever they ask for
+    trusted_proxies: tuple[str, ...] = ()
+    cookie_secure: bool = False
+    password_hashing: PasswordHashing = PasswordHashing()
+    oidc_issuer: str = ""  # empty: nobody signs in by way of another provider
+    oidc_client_id: str = ""
+    oidc_client_secret: str = field(default="", repr=False)
+    oidc_allowed_domains: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [model.name for model in self.models]
@@ -58,8 +84,14 @@ class Settings:
             raise SettingsError(
                 f"Two models are served as {min(duplicates)!r}; give each its own --served-model-name."
             )
+        if not re.fullmatch("[A-Z]{3}", self.currency):
+            raise SettingsError("--currency must be three capital letters, for example EUR.")
+        if self.ledger_days is not None and not 1 <= self.ledger_days <= MOST_LEDGER_DAYS:
+            raise SettingsError(f"--ledger-days must be from 1 to {MOST_LEDGER_DAYS}.")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise SettingsError("--gpu-memory-utilization must be above 0 and at most 1.")
+        if not re.match(r"https?://[^/?#@\s]+/?$", self.hf_endpoint):
+            raise SettingsError("--hf-endpoint must be a URL; write https://HOST.")
         for flag in ("api_workers", "max_num_seqs", "max_num_batched_tokens"):
             if getattr(self, flag) < 1:
                 raise SettingsError(f"--{flag.replace('_', '-')} must be at least 1.")

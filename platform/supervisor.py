@@ -24,8 +24,9 @@ from loraplex.platform.settings import Settings
 POLL_SECONDS = 0.1
 # How often a long start says what it waits for.
 PATIENCE_SECONDS = 5.0
-# Longer than an API worker gives its own requests to end.
-DRAIN_SECONDS = 35.0
+# Longer than an API worker takes at most: 30 s for requests in flight, 2 s to cut them off, 5 s for its chores, 4 s for
+# the last ledger rows.
+DRAIN_SECONDS = 45.0
 ENGINE_STOP_SECONDS = 10.0
 
 

@@ -51,6 +51,8 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("host", sa.String(255), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("birth", sa.BigInteger(), nullable=False),
+        sa.Column("service", sa.String(64), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("heartbeat_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_api_worker"),
@@ -231,6 +233,8 @@ def upgrade() -> None:
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
         sa.Column("url", sa.String(2048), nullable=False),
         sa.Column("secret", sa.String(64), nullable=False),
+        sa.Column("previous_secret", sa.String(64)),
+        sa.Column("previous_until", sa.DateTime(timezone=True)),
         sa.Column("events", sa.JSON(), nullable=False),
         sa.Column("description", sa.String(200), nullable=False),
         sa.Column("disabled_at", sa.DateTime(timezone=True)),
@@ -305,10 +309,12 @@ def upgrade() -> None:
         sa.Column("version_id", sa.Uuid(), nullable=False),
         sa.Column("prompt", sa.JSON(), nullable=False),
         sa.Column("max_tokens", sa.Integer(), nullable=False),
-        sa.Column("expected", sa.Text(), nullable=False),
+        sa.Column("expected", sa.Text()),
         sa.Column("result", sa.String(16)),
         sa.Column("answer", sa.Text()),
         sa.Column("checked_at", sa.DateTime(timezone=True)),
+        sa.Column("epoch", sa.String(16)),
+        sa.Column("locked_until", sa.DateTime(timezone=True)),
         sa.ForeignKeyConstraint(
             ["version_id"],
             ["adapter_version.id"],
@@ -331,6 +337,9 @@ def upgrade() -> None:
     op.add_column(
         "audit", sa.Column("actor_name", sa.String(254), server_default="", nullable=False)
     )
+    op.add_column(
+        "audit", sa.Column("by_operator", sa.Boolean(), server_default=sa.false(), nullable=False)
+    )
     op.add_column("audit", sa.Column("address", sa.String(64), server_default="", nullable=False))
     op.add_column("audit", sa.Column("before", sa.JSON()))
     op.add_column("audit", sa.Column("after", sa.JSON()))
@@ -346,6 +355,10 @@ def upgrade() -> None:
     op.add_column(
         "ledger", sa.Column("reserved_nanos", sa.BigInteger(), server_default="0", nullable=False)
     )
+    for price in ("input_nanos", "cached_nanos", "output_nanos"):
+        op.add_column(
+            "ledger", sa.Column(price, sa.BigInteger(), server_default="0", nullable=False)
+        )
     op.add_column(
         "ledger", sa.Column("cost_nanos", sa.BigInteger(), server_default="0", nullable=False)
     )
@@ -366,7 +379,9 @@ def upgrade() -> None:
     connection = op.get_bind()
     if connection.dialect.name == "postgresql" and row_security.make_role(connection):
         for table in OF_TENANTS:
-            row_security.protect(connection, table)
+            # What happened stays as it was written.
+            rights = "SELECT, INSERT" if table == "audit" else row_security.ALL_RIGHTS
+            row_security.protect(connection, table, rights=rights)
         row_security.protect(connection, "tenant", row_security.BY_ID)
         row_security.show(connection, "user_account", row_security.BY_MEMBERSHIP)
         row_security.show(connection, "price", row_security.BY_ADAPTER)
@@ -410,6 +425,7 @@ def downgrade() -> None:
         ("api_key", "last_used_at"),
         ("api_key", "replaces"),
         ("audit", "actor_name"),
+        ("audit", "by_operator"),
         ("audit", "address"),
         ("audit", "before"),
         ("audit", "after"),
@@ -419,6 +435,9 @@ def downgrade() -> None:
         ("ledger", "choices"),
         ("ledger", "reserved_tokens"),
         ("ledger", "reserved_nanos"),
+        ("ledger", "input_nanos"),
+        ("ledger", "cached_nanos"),
+        ("ledger", "output_nanos"),
         ("ledger", "cost_nanos"),
         ("ledger", "limited"),
         ("tenant", "storage_limit"),

@@ -8,7 +8,7 @@ from litestar.datastructures import State
 from litestar.handlers import BaseRouteHandler
 
 from loraplex.platform.auth.principal import Principal, Scope
-from loraplex.platform.errors import NotFoundError, PermissionDeniedError
+from loraplex.platform.errors import BadRequestError, NotFoundError, PermissionDeniedError
 
 Connection = ASGIConnection[
     Any, Any, Any, State
@@ -16,7 +16,7 @@ Connection = ASGIConnection[
 
 
 def principal_of(connection: Connection) -> Principal:
-    """The key that sent this request, as the middleware verified it."""
+    """Who sent this request, as the middleware verified it."""
     principal = connection.scope["state"]["principal"]
     assert isinstance(principal, Principal)
     return principal
@@ -30,7 +30,13 @@ def provide_principal(request: Request[Any, Any, State]) -> Principal:
 def requires_operator(connection: Connection, _: BaseRouteHandler) -> None:
     """Only operators."""
     if not principal_of(connection).is_operator:
-        raise PermissionDeniedError("This needs an operator's key.")
+        raise PermissionDeniedError("Only operators may do this.")
+
+
+def requires_user(connection: Connection, _: BaseRouteHandler) -> None:
+    """Only signed-in users, of whatever tenants."""
+    if not principal_of(connection).is_user:
+        raise PermissionDeniedError("This is about a signed-in user; a key has no session.")
 
 
 def requires_adapters(connection: Connection, _: BaseRouteHandler) -> None:
@@ -50,13 +56,13 @@ def requires_admin(connection: Connection, _: BaseRouteHandler) -> None:
 
 
 def requires_tenant_admin(connection: Connection, _: BaseRouteHandler) -> None:
-    """An operator's key, or a key of the tenant in the path with the scope `admin`."""
+    """An operator, or somebody of the tenant in the path with the scope `admin`."""
     principal = principal_of(connection)
     if principal.is_operator:
         return
     tenant = connection.path_params["tenant"]
     if tenant != principal.tenant_name:
-        raise NotFoundError(f"There is no tenant {str(tenant)[:63]!r}.")
+        raise _no_tenant(tenant)
     _require(connection, Scope.ADMIN)
 
 
@@ -64,6 +70,15 @@ def _require(connection: Connection, scope: Scope) -> None:
     principal = principal_of(connection)
     if principal.is_operator or scope in principal.scopes:
         return
+    if principal.is_user and principal.tenant_id is None:
+        named = connection.query_params.getall("tenant", [])
+        if named:
+            raise _no_tenant(named[-1])
+        raise BadRequestError("Say for which tenant: add ?tenant=NAME.", param="tenant")
     if principal.is_user:
         raise PermissionDeniedError("Your role does not allow this; ask an admin of the tenant.")
     raise PermissionDeniedError(f"This key lacks the scope '{scope}'; use one that has it.")
+
+
+def _no_tenant(name: object) -> NotFoundError:
+    return NotFoundError(f"There is no tenant {str(name)[:63]!r}.")

@@ -44,6 +44,14 @@ def key_id(token: str) -> str | None:
     return _base62(int(hash_token(token)[:16], 16), _ID)
 
 
+def holds_key(data: bytes) -> bool:
+    """Whether a text has a whole key of ours in it."""
+    if _PREFIX.encode() not in data:
+        return False
+    text = data.decode("latin-1")
+    return any(key_id(match[0]) is not None for match in _KEY.finditer(text))
+
+
 def hash_token(token: str) -> str:
     """SHA-256 in hex: the secret has 256 random bits, so a slow password hash would add nothing."""
     return hashlib.sha256(token.encode()).hexdigest()

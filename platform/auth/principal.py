@@ -80,6 +80,13 @@ class Principal:
     adapters: frozenset[str] | None = None
     address: str = ""
 
+    @property
+    def viewer(self) -> UUID | None:
+        """Whose things it may see: those of a tenant, or None for an operator, who may see everybody's. Guards keep out
+        who has no tenant and is no operator."""
+        assert self.is_operator or self.tenant_id is not None
+        return self.tenant_id
+
     def may_see(self, adapter: str) -> bool:
         """Whether the allow-list lets this key see an adapter of its tenant."""
         return self.adapters is None or adapter in self.adapters

@@ -1,9 +1,10 @@
-"""Owns the routes of adapters, their versions and aliases."""
+"""Owns the routes of adapters and their versions."""
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from litestar import Controller, Request, delete, get, patch, post, put
+from litestar import Controller, Request, delete, get, patch, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, FromQuery, QueryParameter
@@ -11,33 +12,32 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from loraplex.platform.auth.guards import requires_adapters
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.body import decode_body
+from loraplex.platform.catalog.defaults import read_defaults
+from loraplex.platform.catalog.golden import read_golden
 from loraplex.platform.catalog.intake import Intake, file_size
 from loraplex.platform.catalog.multipart import read_adapter_form
-from loraplex.platform.catalog.names import check_alias
 from loraplex.platform.catalog.operations import (
     ChangeAdapterOperation,
     PushOperation,
-    SetAliasOperation,
 )
 from loraplex.platform.catalog.owner import provide_owner
 from loraplex.platform.catalog.removal import Removals
+from loraplex.platform.catalog.rows import no_adapter
 from loraplex.platform.catalog.schemas import (
     AdapterChange,
     AdapterList,
     AdapterOut,
-    AliasOut,
-    AliasSet,
     VersionList,
     VersionOut,
-    versions_out,
 )
 from loraplex.platform.catalog.service import CatalogService
-from loraplex.platform.errors import BadRequestError, UnprocessableError
+from loraplex.platform.errors import BadRequestError
 from loraplex.platform.nul import refuse_nul
 from loraplex.platform.settings import Settings
 
 # One request; larger adapters go through /api/v1/uploads.
 MULTIPART_LIMIT = 2 * 1024**3
+Read = TypeVar("Read")
 Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
 
 
@@ -67,28 +67,36 @@ class AdapterController(Controller):
         content_type = request.headers.get("content-type", "")
         form = await read_adapter_form(content_type, request.stream(), settings.data_dir / "spool")
         with form.weights:
+            name = form.required("name")
+            if not principal.may_see(name):
+                raise no_adapter(name)
             intent = intake.intent(
                 owner,
-                name=form.required("name"),
+                name=name,
                 config=form.required("config").encode(),
                 base=form.text("base"),
                 alias=form.text("alias"),
                 chat_template=form.text("chat_template"),
+                source={"kind": "push"},
+                parent=_parent(form.text("parent")),
+                defaults=_read(form.text("defaults"), read_defaults),
+                golden=_read(form.text("golden"), read_golden) or (),
             )
             n = await intake.push(principal, intent, form.weights, file_size(form.weights))
-        version, aliases = await catalog.get_version(owner, intent.name, n)
-        return VersionOut.of(intent.name, version, aliases, full=True)
+        found = await catalog.get_version(principal, owner, intent.name, n)
+        return VersionOut.of(intent.name, *found)
 
     @get(operation_id="ListAdapters")
     async def list_adapters(
         self,
         owner: NamedDependency[UUID],
+        principal: NamedDependency[Principal],
         catalog: NamedDependency[CatalogService],
         after: FromQuery[str] = "",
         limit: Limit = 100,
     ) -> AdapterList:
         """Adapters by name."""
-        rows = await catalog.list_adapters(owner, after, limit)
+        rows = await catalog.list_adapters(principal, owner, after, limit)
         following = rows[-1][0].name if len(rows) == limit else None
         return AdapterList([AdapterOut.of(row, aliases) for row, aliases in rows], following)
 
@@ -97,10 +105,11 @@ class AdapterController(Controller):
         self,
         owner: NamedDependency[UUID],
         name: FromPath[str],
+        principal: NamedDependency[Principal],
         catalog: NamedDependency[CatalogService],
     ) -> AdapterOut:
         """One adapter with its versions and aliases."""
-        adapter, versions, aliases = await catalog.get_adapter(owner, name)
+        adapter, versions, aliases = await catalog.get_adapter(principal, owner, name)
         return AdapterOut.of(adapter, aliases, versions)
 
     @patch("/{name:str}", operation_id="ChangeAdapter", operation_class=ChangeAdapterOperation)
@@ -115,7 +124,7 @@ class AdapterController(Controller):
         """Pin an adapter (operators only), or limit how many of its requests run at once."""
         data = decode_body(await request.body(), AdapterChange)
         await catalog.change_adapter(principal, owner, name, data.pinned, data.max_running)
-        adapter, versions, aliases = await catalog.get_adapter(owner, name)
+        adapter, versions, aliases = await catalog.get_adapter(principal, owner, name)
         return AdapterOut.of(adapter, aliases, versions)
 
     @delete("/{name:str}", operation_id="DeleteAdapter")
@@ -134,11 +143,12 @@ class AdapterController(Controller):
         self,
         owner: NamedDependency[UUID],
         name: FromPath[str],
+        principal: NamedDependency[Principal],
         catalog: NamedDependency[CatalogService],
     ) -> VersionList:
         """Versions, newest first."""
-        adapter, versions, aliases = await catalog.get_adapter(owner, name)
-        return VersionList(versions_out(adapter, aliases, versions))
+        adapter, versions, aliases = await catalog.get_adapter(principal, owner, name)
+        return VersionList([VersionOut.of(adapter.name, v, aliases) for v in versions])
 
     @get("/{name:str}/versions/{n:int}", operation_id="GetVersion")
     async def get_version(
@@ -146,11 +156,11 @@ class AdapterController(Controller):
         owner: NamedDependency[UUID],
         name: FromPath[str],
         n: FromPath[int],
+        principal: NamedDependency[Principal],
         catalog: NamedDependency[CatalogService],
     ) -> VersionOut:
-        """One version with its admission report."""
-        version, aliases = await catalog.get_version(owner, name, n)
-        return VersionOut.of(name, version, aliases, full=True)
+        """One version: where it comes from, its admission report, its golden prompts."""
+        return VersionOut.of(name, *await catalog.get_version(principal, owner, name, n))
 
     @delete("/{name:str}/versions/{n:int}", operation_id="DeleteVersion")
     async def delete_version(
@@ -164,41 +174,16 @@ class AdapterController(Controller):
         """Remove a version no alias names, from the database and from every engine."""
         await removals.delete_version(principal, owner, name, n)
 
-    @put(
-        "/{name:str}/aliases/{alias:str}",
-        operation_id="SetAlias",
-        operation_class=SetAliasOperation,
-    )
-    async def set_alias(
-        self,
-        request: Request[Any, Any, State],
-        owner: NamedDependency[UUID],
-        name: FromPath[str],
-        alias: FromPath[str],
-        principal: NamedDependency[Principal],
-        catalog: NamedDependency[CatalogService],
-    ) -> AliasOut:
-        """Let an alias name a version, from the next request on."""
-        check_alias(alias)
-        data = decode_body(await request.body(), AliasSet)
-        if data.split is not None:
-            raise UnprocessableError(
-                "split: weighted splits are not supported yet; give a version.",
-                code="not_supported",
-                param="split",
-            )
-        if data.version is None:
-            raise BadRequestError("version: say which version to name.", param="version")
-        return AliasOut.of(await catalog.set_alias(principal, owner, name, alias, data.version))
 
-    @delete("/{name:str}/aliases/{alias:str}", operation_id="DeleteAlias")
-    async def delete_alias(
-        self,
-        owner: NamedDependency[UUID],
-        name: FromPath[str],
-        alias: FromPath[str],
-        principal: NamedDependency[Principal],
-        catalog: NamedDependency[CatalogService],
-    ) -> None:
-        """Remove an alias; its version stays."""
-        await catalog.delete_alias(principal, owner, name, alias)
+def _parent(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise BadRequestError(
+            "parent: give the number of a version.", param="parent", code="invalid_value"
+        )
+    return int(text)
+
+
+def _read(text: str | None, read: Callable[[bytes], Read]) -> Read | None:
+    return None if text is None else read(text.encode())

@@ -2,13 +2,14 @@
 transaction that makes a new version visible."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import IO
 from uuid import UUID
 
+import msgspec
 from jinja2 import TemplateSyntaxError
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, NoResultFound
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,23 +17,36 @@ from loraplex.adapters.admission import AdmissionReport
 from loraplex.adapters.errors import AdapterRejected
 from loraplex.adapters.upload import UploadInspector
 from loraplex.platform.auth.principal import Principal
+from loraplex.platform.catalog.aliases import point_alias
 from loraplex.platform.catalog.bases import Base, BaseModels
+from loraplex.platform.catalog.defaults import Defaults
+from loraplex.platform.catalog.epochs import Epochs
+from loraplex.platform.catalog.golden import Golden, golden_rows
 from loraplex.platform.catalog.names import check_adapter_name, check_alias
-from loraplex.platform.catalog.service import point_alias
+from loraplex.platform.catalog.rows import no_adapter
 from loraplex.platform.catalog.weights import Weights
 from loraplex.platform.db.audit import record
 from loraplex.platform.db.database import Database
-from loraplex.platform.db.models import Adapter, AdapterVersion, Upload
+from loraplex.platform.db.models import Adapter, AdapterVersion
 from loraplex.platform.errors import BadRequestError, ConflictError, UnprocessableError
 from loraplex.platform.inference.chat_template import check_syntax
+from loraplex.platform.webhooks.events import Event, emit
 
 PIECE = 1024 * 1024
 ATTEMPTS = 3  # of a transaction that met another one creating the same adapter
+# What is done in the transaction that makes a version visible; told its number.
+Ending = Callable[[AsyncSession, int], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A checked wish: this config and the weights to come, as a new version of `name` on `base`."""
+    """A checked wish: this config and the weights to come, as a new version of `name` on `base`.
+
+    Attributes:
+        parent: number of the version it was made from.
+        source: how it came here.
+        defaults, golden: what the version comes with.
+    """
 
     tenant_id: UUID
     name: str
@@ -40,6 +54,10 @@ class Intent:
     alias: str | None
     config: bytes
     chat_template: str | None
+    source: dict[str, object] | None = None
+    parent: int | None = None
+    defaults: Defaults | None = None
+    golden: tuple[Golden, ...] = ()
 
     def inspector(self, size: int) -> UploadInspector:
         """A fresh judge for `size` bytes of weights.
@@ -68,8 +86,11 @@ def rejection(error: AdapterRejected) -> UnprocessableError:
 class Intake:
     """Admits adapters."""
 
-    def __init__(self, database: Database, bases: BaseModels, weights: Weights) -> None:
+    def __init__(
+        self, database: Database, bases: BaseModels, weights: Weights, epochs: Epochs
+    ) -> None:
         self._database = database
+        self._epochs = epochs
         self._bases = bases
         self._weights = weights
 
@@ -82,8 +103,12 @@ class Intake:
         base: str | None,
         alias: str | None,
         chat_template: str | None,
+        source: dict[str, object] | None = None,
+        parent: int | None = None,
+        defaults: Defaults | None = None,
+        golden: tuple[Golden, ...] = (),
     ) -> Intent:
-        """Check all but the weights.
+        """Check all but the weights, and `parent`, which is checked with them.
 
         Raises:
             BadRequestError: a name, the base or the template.
@@ -96,6 +121,10 @@ class Intake:
             alias=None if alias is None else check_alias(alias),
             config=config,
             chat_template=chat_template,
+            source=source,
+            parent=parent,
+            defaults=defaults,
+            golden=golden,
         )
         if chat_template is not None:
             _check_template(chat_template)
@@ -111,18 +140,35 @@ class Intake:
             UnprocessableError: the adapter is refused.
         """
         report = await self.inspect(intent, _pieces(weights), size)
+        return await self.keep(actor, intent, report, weights)
+
+    async def keep(
+        self,
+        actor: Principal,
+        intent: Intent,
+        report: AdmissionReport,
+        weights: IO[bytes],
+        ending: Ending | None = None,
+    ) -> int:
+        """Store weights that were judged, and publish them.
+
+        Returns:
+            The number of the new version.
+        Raises:
+            PayloadTooLargeError: they are more than the tenant may store.
+        """
         blob_id = await self._weights.find(intent.tenant_id, report.weights_sha256)
         if blob_id is None:
             weights.seek(0)
             blob_id = await self._weights.store(
-                intent.tenant_id, report.weights_sha256, size, _pieces(weights)
+                intent.tenant_id, report.weights_sha256, report.size, _pieces(weights)
             )
             try:
-                return await self.publish(actor, intent, report, blob_id)
+                return await self.publish(actor, intent, report, blob_id, ending)
             except BaseException:
                 await self._weights.discard(blob_id)
                 raise
-        return await self.publish(actor, intent, report, blob_id)
+        return await self.publish(actor, intent, report, blob_id, ending)
 
     async def inspect(
         self, intent: Intent, source: AsyncIterator[bytes], size: int
@@ -146,21 +192,23 @@ class Intake:
         intent: Intent,
         report: AdmissionReport,
         blob_id: UUID,
-        upload_id: UUID | None = None,
+        ending: Ending | None = None,
     ) -> int:
-        """Make the new version visible, move its alias and end its upload, all or nothing.
+        """Make the new version visible, move its alias and do what `ending` does, all or nothing.
 
         Returns:
             The number of the new version.
         Raises:
-            ConflictError: the upload was completed or cancelled, or the weights deleted, in the meantime.
+            ConflictError: the weights were deleted in the meantime.
+            BadRequestError: the adapter never had a version with the number of the parent.
+            NotFoundError: the key may not see an adapter of this name.
         """
+        if not actor.may_see(intent.name):
+            raise no_adapter(intent.name)
         for attempt in range(ATTEMPTS):
             try:
                 async with self._database.main.writing(intent.tenant_id) as session:
-                    if upload_id is not None:
-                        await _end_upload(session, upload_id)
-                    n, surplus = await self._insert(session, actor, intent, report, blob_id)
+                    n, surplus = await self._insert(session, actor, intent, report, blob_id, ending)
                 break
             except NoResultFound as error:
                 raise ConflictError(
@@ -170,6 +218,7 @@ class Intake:
                 # Another push created the same adapter, or stored the same weights, a moment ago.
                 if attempt == ATTEMPTS - 1:
                     raise
+        self._epochs.change(intent.tenant_id)
         if surplus:
             await self._weights.chunks.delete(blob_id)
         return n
@@ -181,12 +230,17 @@ class Intake:
         intent: Intent,
         report: AdmissionReport,
         blob_id: UUID,
+        ending: Ending | None,
     ) -> tuple[int, bool]:
         adapter = await _own_adapter(session, intent)
+        check_parent(intent.name, intent.parent, adapter.last_version)
+        adapter.last_version += 1
+        if ending is not None:
+            # First: the row of an upload goes with its blob, if that turns out to be a second copy.
+            await ending(session, adapter.last_version)
         kept, surplus = await self._weights.adopt(
             session, intent.tenant_id, report.weights_sha256, blob_id
         )
-        adapter.last_version += 1
         version = AdapterVersion(
             tenant_id=intent.tenant_id,
             adapter_id=adapter.id,
@@ -199,15 +253,46 @@ class Intake:
             report=report.as_dict(),
             rank=report.max_rank,
             chat_template=intent.chat_template,
+            parent_n=intent.parent,
+            source=intent.source,
+            defaults=None if intent.defaults is None else _plain(intent.defaults),
             created_by=actor.actor_id,
         )
         session.add(version)
         await session.flush()
-        name = f"{intent.name}@{version.n}"
-        record(session, actor, "version.create", name, intent.tenant_id, digest=version.digest)
+        session.add_all(golden_rows(intent.tenant_id, version.id, intent.golden))
+        name, facts = f"{intent.name}@{version.n}", _facts(version)
+        record(session, actor, "version.create", name, intent.tenant_id, after=facts)
+        data = {"adapter": intent.name, "version": version.n, **facts}
+        await emit(session, intent.tenant_id, Event.VERSION_CREATED, data)
         if intent.alias is not None:
             await point_alias(session, actor, adapter, intent.alias, version)
         return version.n, surplus
+
+
+def check_parent(name: str, parent: int | None, last: int) -> None:
+    """Of an adapter whose newest version has the number `last`; a parent may have been deleted since.
+
+    Raises:
+        BadRequestError: it never had such a version.
+    """
+    if parent is not None and not 1 <= parent <= last:
+        raise BadRequestError(
+            f"parent: {name} has no version {parent}.", param="parent", code="invalid_value"
+        )
+
+
+def _plain(defaults: Defaults) -> dict[str, object]:
+    return msgspec.convert(msgspec.to_builtins(defaults), dict[str, object])
+
+
+def _facts(version: AdapterVersion) -> dict[str, object]:
+    return {
+        "digest": version.digest,
+        "base": version.base_model,
+        "parent": version.parent_n,
+        "source": version.source,
+    }
 
 
 async def _own_adapter(session: AsyncSession, intent: Intent) -> Adapter:
@@ -222,13 +307,6 @@ async def _own_adapter(session: AsyncSession, intent: Intent) -> Adapter:
         session.add(adapter)
         await session.flush()
     return adapter
-
-
-async def _end_upload(session: AsyncSession, upload_id: UUID) -> None:
-    # Of two that complete the same upload the second finds nothing to delete.
-    ended = await session.scalar(delete(Upload).where(Upload.id == upload_id).returning(Upload.id))
-    if ended is None:
-        raise ConflictError("This upload was completed or cancelled already.")
 
 
 def _check_template(text: str) -> None:

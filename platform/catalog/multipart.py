@@ -19,7 +19,16 @@ from multipart import (  # type: ignore[import-untyped]  # ships no types
 from loraplex.platform.errors import BadRequestError, PayloadTooLargeError
 
 TEXT_LIMIT = 64 * 1024  # bytes of `config` and of every text part
-TEXT_PARTS = ("name", "config", "base", "alias", "chat_template")
+TEXT_PARTS = (
+    "name",
+    "config",
+    "base",
+    "alias",
+    "chat_template",
+    "parent",
+    "defaults",
+    "golden",
+)
 PIECE = 1024 * 1024
 
 
@@ -66,7 +75,7 @@ async def read_adapter_form(
     boundary = options.get("boundary")
     if kind != "multipart/form-data" or not boundary:
         raise BadRequestError("Send the adapter as multipart/form-data with a boundary.")
-    weights = await asyncio.to_thread(_spool, folder)
+    weights = await asyncio.to_thread(open_spool, folder)
     reader = _Reader(weights)
     try:
         with PushMultipartParser(boundary, max_segment_count=len(TEXT_PARTS) + 1) as parser:
@@ -87,7 +96,8 @@ async def read_adapter_form(
     return AdapterForm(reader.texts, weights)
 
 
-def _spool(folder: Path) -> IO[bytes]:
+def open_spool(folder: Path) -> IO[bytes]:
+    """A nameless file under `folder`, which is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
     return tempfile.TemporaryFile(dir=folder)
 

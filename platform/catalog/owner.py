@@ -29,6 +29,8 @@ async def provide_owner(
         NotFoundError: no such tenant, or another than the key's own.
     """
     if not principal.is_operator:
+        if principal.tenant_id is None and of_tenant is None:
+            raise BadRequestError("Name the tenant: add ?tenant=NAME.", param="tenant")
         if principal.tenant_id is None or of_tenant not in (None, principal.tenant_name):
             raise NotFoundError(f"There is no tenant {str(of_tenant)[:63]!r}.")
         return principal.tenant_id

@@ -9,16 +9,20 @@ from sqlalchemy import delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from loraplex.platform.auth.principal import Principal
-from loraplex.platform.catalog.resolve import identity
-from loraplex.platform.catalog.rows import find_adapter, find_version
+from loraplex.platform.catalog.epochs import Epochs
+from loraplex.platform.catalog.identity import identity
+from loraplex.platform.catalog.rows import find_adapter, find_aliases, find_version
+from loraplex.platform.catalog.schemas import names
 from loraplex.platform.catalog.weights import Weights
 from loraplex.platform.db.audit import record
 from loraplex.platform.db.database import Database
-from loraplex.platform.db.models import Adapter, AdapterAlias, AdapterVersion, AuditEntry
+from loraplex.platform.db.models import Adapter, AdapterVersion, AuditEntry, Limit, Meter
 from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.engine_directory import EngineDirectory
 from loraplex.platform.engines.messages import Purged
 from loraplex.platform.errors import ConflictError
+from loraplex.platform.metering.limits import ADAPTER
+from loraplex.platform.webhooks.events import Event, emit
 
 NO_ANSWER = "no engine answered in time; it removes its copies when it is back"
 KEPT = "kept: another version of this tenant has the same contents"
@@ -30,8 +34,11 @@ Purge = tuple[str, str]
 class Removals:
     """Deletes what a tenant has pushed; every method takes the tenant and looks nowhere else."""
 
-    def __init__(self, database: Database, weights: Weights, engines: EngineDirectory) -> None:
+    def __init__(
+        self, database: Database, weights: Weights, engines: EngineDirectory, epochs: Epochs
+    ) -> None:
         self._database = database
+        self._epochs = epochs
         self._weights = weights
         self._engines = engines
 
@@ -45,13 +52,14 @@ class Removals:
             ConflictError: an alias names it.
         """
         async with self._database.main.writing(tenant_id) as session:
-            adapter = await find_adapter(session, tenant_id, name, lock=True)
+            adapter = await find_adapter(session, actor, tenant_id, name, lock=True)
             target = await find_version(session, adapter, version)
-            query = select(AdapterAlias.alias).where(AdapterAlias.version_id == target.id)
-            if alias := await session.scalar(query.limit(1)):
-                raise ConflictError(
-                    f"The alias {alias!r} names {name}@{version}; move or delete the alias first."
-                )
+            for alias in await find_aliases(session, [adapter.id]):
+                if names(alias, target):
+                    raise ConflictError(
+                        f"The alias {alias.alias!r} names {name}@{version}; move or delete the "
+                        "alias first."
+                    )
             await session.delete(target)
             await session.flush()
             blobs = await self._weights.release(session, {target.blob_id})
@@ -62,8 +70,12 @@ class Removals:
                 "version.delete",
                 f"{name}@{version}",
                 tenant_id,
+                before={"base": target.base_model},
                 digest=target.digest,
             )
+            data = {"adapter": name, "version": version, "digest": target.digest}
+            await emit(session, tenant_id, Event.VERSION_DELETED, data)
+        self._epochs.change(tenant_id)
         await self._clean(entry, blobs, purges)
 
     async def delete_adapter(self, actor: Principal, tenant_id: UUID, name: str) -> None:
@@ -73,15 +85,22 @@ class Removals:
             NotFoundError: the tenant has no such adapter.
         """
         async with self._database.main.writing(tenant_id) as session:
-            adapter = await find_adapter(session, tenant_id, name, lock=True)
+            adapter = await find_adapter(session, actor, tenant_id, name, lock=True)
             query = select(AdapterVersion).where(AdapterVersion.adapter_id == adapter.id)
             versions = (await session.scalars(query)).all()
             await session.execute(delete(Adapter).where(Adapter.id == adapter.id))
+            for table in (
+                Limit,
+                Meter,
+            ):  # they know it by its name for subjects, not by a foreign key
+                of_adapter = (table.subject == ADAPTER, table.subject_id == str(adapter.id))
+                await session.execute(delete(table).where(*of_adapter))
             blobs = await self._weights.release(session, {v.blob_id for v in versions})
             purges = await _purges(session, tenant_id, versions)
-            entry = record(
-                session, actor, "adapter.delete", name, tenant_id, versions=len(versions)
-            )
+            before = {"versions": len(versions)}
+            entry = record(session, actor, "adapter.delete", name, tenant_id, before=before)
+            await emit(session, tenant_id, Event.ADAPTER_DELETED, {"adapter": name, **before})
+        self._epochs.change(tenant_id)
         await self._clean(entry, blobs, purges)
 
     async def _clean(self, entry: AuditEntry, blobs: list[UUID], purges: set[Purge]) -> None:

@@ -7,23 +7,31 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
+from loraplex.platform.auth.principal import Principal
 from loraplex.platform.catalog.schemas import MAX_VERSION
-from loraplex.platform.db.models import Adapter, AdapterAlias, AdapterVersion
+from loraplex.platform.db.models import Adapter, AdapterAlias, AdapterVersion, GoldenPrompt
 from loraplex.platform.errors import NotFoundError
 
 
+def no_adapter(name: str) -> NotFoundError:
+    """What everybody is told of an adapter that is not there for them."""
+    return NotFoundError(f"There is no adapter {name[:63]!r}.")
+
+
 async def find_adapter(
-    session: AsyncSession, tenant_id: UUID, name: str, *, lock: bool = False
+    session: AsyncSession, viewer: Principal, tenant_id: UUID, name: str, *, lock: bool = False
 ) -> Adapter:
     """An adapter by name, its row held until the transaction ends if `lock`.
 
     Raises:
-        NotFoundError: the tenant has no such adapter.
+        NotFoundError: the tenant has no such adapter, or the key may not see it.
     """
+    if not viewer.may_see(name):
+        raise no_adapter(name)
     query = select(Adapter).where(Adapter.tenant_id == tenant_id, Adapter.name == name)
     adapter = await session.scalar(query.with_for_update() if lock else query)
     if adapter is None:
-        raise NotFoundError(f"There is no adapter {name[:63]!r}.")
+        raise no_adapter(name)
     return adapter
 
 
@@ -52,5 +60,13 @@ async def find_aliases(session: AsyncSession, adapter_ids: list[UUID]) -> Sequen
         .where(AdapterAlias.adapter_id.in_(adapter_ids))
         .order_by(AdapterAlias.alias)
         .options(joinedload(AdapterAlias.version), joinedload(AdapterAlias.previous))
+    )
+    return (await session.scalars(query)).all()
+
+
+async def find_golden(session: AsyncSession, version_id: UUID) -> Sequence[GoldenPrompt]:
+    """The golden prompts of a version, in their order."""
+    query = (
+        select(GoldenPrompt).where(GoldenPrompt.version_id == version_id).order_by(GoldenPrompt.id)
     )
     return (await session.scalars(query)).all()

@@ -4,29 +4,84 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Annotated
 
+import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from loraplex.platform.db.models import Adapter, AdapterAlias, AdapterVersion, Upload
+from loraplex.platform.catalog.splits import shown, versions
+from loraplex.platform.db.models import (
+    Adapter,
+    AdapterAlias,
+    AdapterVersion,
+    GoldenPrompt,
+    Upload,
+)
+from loraplex.platform.inference.schemas import NULL
 
 MAX_VERSION = 2**31 - 1  # what the column holds
 
 
 class AliasOut(Struct):
-    """An alias; `previous` is the version it named before, if that still exists."""
+    """An alias; `previous` is the version it named before, if that still exists.
+
+    With a `split` it names several, shares by version number, of which `version` has the largest; `previous_split` is
+    the one before.
+    """
 
     alias: str
     version: int
+    split: dict[str, float] | None
     previous: int | None
+    previous_split: dict[str, float] | None
     updated_at: datetime
+    updated_by: str
 
     @classmethod
     def of(cls, row: AdapterAlias) -> "AliasOut":
         previous = None if row.previous is None else row.previous.n
-        return cls(row.alias, row.version.n, previous, row.updated_at)
+        return cls(
+            alias=row.alias,
+            version=row.version.n,
+            split=None if row.split is None else shown(row.split),
+            previous=previous,
+            previous_split=None if row.previous_split is None else shown(row.previous_split),
+            updated_at=row.updated_at,
+            updated_by=row.updated_by,
+        )
+
+
+class GoldenOut(Struct):
+    """A golden prompt, either `prompt` or `messages`. `result` of the last check: `recorded` (the first answer became
+    `expected`), `passed`, `failed`; null before the first. `answer` is null if there was none."""
+
+    prompt: str | list[int] | None
+    messages: list[dict[str, object]] | None
+    max_tokens: int
+    expected: str | None
+    result: str | None
+    answer: str | None
+    checked_at: datetime | None
+
+    @classmethod
+    def of(cls, row: GoldenPrompt) -> "GoldenOut":
+        own = {"max_tokens": row.max_tokens, "expected": row.expected, "result": row.result}
+        last = {"answer": row.answer, "checked_at": row.checked_at}
+        return msgspec.convert({"prompt": None, "messages": None, **row.prompt, **own, **last}, cls)
+
+
+class GoldenList(Struct):
+    """The golden prompts of a version."""
+
+    data: list[GoldenOut]
+
+    @classmethod
+    def of(cls, rows: Iterable[GoldenPrompt]) -> "GoldenList":
+        return cls([GoldenOut.of(row) for row in rows])
 
 
 class VersionOut(Struct, omit_defaults=True):
-    """A version. `model` is what a request names it by; `report` is in the answer about one version only."""
+    """A version. `model` is what a request names it by, `parent` the number of the version it was made from, `source`
+    how it came here, `defaults` what a request gets that leaves a field out. `config`, `report` and `golden` are in the
+    answer about one version only."""
 
     adapter: str
     version: int
@@ -40,14 +95,25 @@ class VersionOut(Struct, omit_defaults=True):
     aliases: list[str]
     created_at: datetime
     created_by: str
+    parent: int | None
+    source: dict[str, object] | None
+    defaults: dict[str, object] | None
     has_chat_template: bool
     warnings: list[str]
+    config: dict[str, object] | UnsetType = UNSET
     report: dict[str, object] | UnsetType = UNSET
+    golden: list[GoldenOut] | UnsetType = UNSET
 
     @classmethod
     def of(
-        cls, adapter: str, row: AdapterVersion, aliases: Iterable[str], *, full: bool = False
+        cls,
+        adapter: str,
+        row: AdapterVersion,
+        aliases: Iterable[AdapterAlias],
+        golden: Iterable[GoldenPrompt] | None = None,
     ) -> "VersionOut":
+        """With `golden` all that is known of the version."""
+        full = golden is not None
         warnings = row.report.get("warnings", [])
         return cls(
             adapter=adapter,
@@ -59,12 +125,17 @@ class VersionOut(Struct, omit_defaults=True):
             weights_sha256=row.blob.sha256,
             size=row.blob.size,
             rank=row.rank,
-            aliases=sorted(aliases),
+            aliases=sorted(alias.alias for alias in aliases if names(alias, row)),
             created_at=row.created_at,
             created_by=row.created_by,
+            parent=row.parent_n,
+            source=row.source,
+            defaults=row.defaults,
             has_chat_template=row.chat_template is not None,
             warnings=[str(w) for w in warnings] if isinstance(warnings, list) else [],
+            config=msgspec.json.decode(row.config) if full else UNSET,
             report=row.report if full else UNSET,
+            golden=UNSET if golden is None else [GoldenOut.of(each) for each in golden],
         )
 
 
@@ -92,7 +163,9 @@ class AdapterOut(Struct, omit_defaults=True):
             aliases=[AliasOut.of(alias) for alias in aliases],
             pinned=row.pinned,
             max_running=row.max_running,
-            versions=UNSET if versions is None else versions_out(row, aliases, versions),
+            versions=UNSET
+            if versions is None
+            else [VersionOut.of(row.name, version, aliases) for version in versions],
         )
 
 
@@ -117,10 +190,24 @@ class AdapterChange(Struct, forbid_unknown_fields=True):
 
 
 class AliasSet(Struct, forbid_unknown_fields=True):
-    """What an alias shall name: a version. Weighted splits are part of the contract and still to come."""
+    """What an alias shall name: a version, or several with their weights. With `expected`, only if it names that now:
+    a version, a split, or null for no such alias."""
 
     version: Annotated[int, Meta(ge=1, le=MAX_VERSION)] | None = None
     split: dict[str, float] | None = None
+    expected: int | dict[str, float] | UnsetType | None = UNSET
+
+
+class AliasRollback(Struct, forbid_unknown_fields=True):
+    """With `expected`, only if the alias names that now."""
+
+    expected: int | dict[str, float] | UnsetType = UNSET
+
+
+class GoldenSet(Struct, forbid_unknown_fields=True):
+    """All golden prompts of a version, in place of those it has."""
+
+    golden: Raw
 
 
 class UploadCreate(Struct, forbid_unknown_fields=True):
@@ -135,6 +222,9 @@ class UploadCreate(Struct, forbid_unknown_fields=True):
     base: str | None = None
     alias: str | None = None
     chat_template: Annotated[str, Meta(max_length=65536)] | None = None
+    parent: int | None = None
+    defaults: Raw = NULL
+    golden: Raw = NULL
 
 
 class UploadOut(Struct):
@@ -151,11 +241,8 @@ class UploadOut(Struct):
         return cls(str(row.id), row.adapter_name, row.blob.size, received, row.expires_at)
 
 
-def versions_out(
-    adapter: Adapter, aliases: Sequence[AdapterAlias], versions: Sequence[AdapterVersion]
-) -> list[VersionOut]:
-    """Versions with the aliases that name each."""
-    return [
-        VersionOut.of(adapter.name, v, [a.alias for a in aliases if a.version_id == v.id])
-        for v in versions
-    ]
+def names(alias: AdapterAlias, version: AdapterVersion) -> bool:
+    """Whether an alias names a version now, alone or in a split."""
+    if alias.adapter_id != version.adapter_id:
+        return False
+    return alias.version_id == version.id or version.n in versions(alias.split or [])

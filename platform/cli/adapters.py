@@ -1,5 +1,6 @@
 """Owns `loraplex adapter`."""
 
+import json
 import sys
 from pathlib import Path
 from typing import cast
@@ -7,6 +8,7 @@ from typing import cast
 import click
 
 from loraplex.platform.cli.client import ApiClient, Json, api_path
+from loraplex.platform.cli.imports import import_adapter
 from loraplex.platform.cli.output import (
     json_option,
     print_json,
@@ -15,6 +17,7 @@ from loraplex.platform.cli.output import (
     tenant_option,
     tenant_query,
 )
+from loraplex.platform.cli.pull import pull
 
 PROD = "prod"
 ADAPTERS = "adapters"
@@ -23,6 +26,10 @@ ADAPTERS = "adapters"
 @click.group()
 def adapter() -> None:
     """Push, look at, promote and delete adapters."""
+
+
+adapter.add_command(import_adapter)
+adapter.add_command(pull)
 
 
 @adapter.command()
@@ -35,6 +42,17 @@ def adapter() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Jinja file in place of the base model's template.",
 )
+@click.option("--parent", type=click.IntRange(1), help="Number of the version it was made from.")
+@click.option(
+    "--defaults",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON file with sampling parameters for requests that give none.",
+)
+@click.option(
+    "--golden",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON file with golden prompts.",
+)
 @tenant_option
 @json_option
 def push(
@@ -43,6 +61,9 @@ def push(
     alias: str | None,
     base: str | None,
     chat_template: Path | None,
+    parent: int | None,
+    defaults: Path | None,
+    golden: Path | None,
     tenant: str | None,
     as_json: bool,
 ) -> None:
@@ -51,7 +72,17 @@ def push(
     from loraplex.platform.cli.push import Push, push_adapter
 
     template = None if chat_template is None else chat_template.read_text()
-    wish = Push(directory, name, alias, base, template, tenant_query(tenant))
+    wish = Push(
+        directory,
+        name,
+        alias,
+        base,
+        template,
+        parent,
+        _json_file(defaults),
+        _json_file(golden),
+        tenant_query(tenant),
+    )
     with ApiClient.from_environment() as api:
         version = push_adapter(api, wish)
     if as_json:
@@ -110,20 +141,36 @@ def show(name: str, tenant: str | None, as_json: bool) -> None:
 
 @adapter.command()
 @click.argument("name")
-@click.option("--version", type=click.IntRange(1), help="Default: the newest.")
+@click.argument("version", required=False, type=click.IntRange(1))
+@click.option("--version", "flagged", type=click.IntRange(1), help="Default: the newest.")
 @click.option("--alias", default=PROD, show_default=True)
+@click.option("--split", help="Several versions with their weights, for example 3=90,4=10.")
 @tenant_option
-def promote(name: str, version: int | None, alias: str, tenant: str | None) -> None:
-    """Let an alias of the adapter NAME name a version. NAME@N is short for --version N."""
-    name, number = _split(name)
-    version = version or number
+def promote(
+    name: str,
+    version: int | None,
+    flagged: int | None,
+    alias: str,
+    split: str | None,
+    tenant: str | None,
+) -> None:
+    """Let an alias of the adapter NAME name a VERSION. NAME@N and --version N mean the same."""
+    name, selected = _split(name)
+    asked = {n for n in (version, flagged, selected) if n is not None}
+    if len(asked) > 1 or (asked and split):
+        raise click.ClickException("Name one version, or a split, not both.")
+    if split is not None:
+        with ApiClient.from_environment() as api:
+            _point(api, name, alias, {"split": _weights(split)}, tenant)
+        return
+    version = next(iter(asked), None)
     with ApiClient.from_environment() as api:
         if version is None:
             versions = _versions(_get(api, name, tenant))
             if not versions:
                 raise click.ClickException(f"{name} has no versions; push one first.")
             version = cast("int", versions[0]["version"])
-        _point(api, name, alias, version, tenant)
+        _point(api, name, alias, {"version": version}, tenant)
 
 
 @adapter.command()
@@ -132,16 +179,10 @@ def promote(name: str, version: int | None, alias: str, tenant: str | None) -> N
 @tenant_option
 def rollback(name: str, alias: str, tenant: str | None) -> None:
     """Let an alias of the adapter NAME name what it named before."""
+    path = api_path(ADAPTERS, name, "aliases", alias, "rollback")
     with ApiClient.from_environment() as api:
-        found = _get(api, name, tenant)
-        current = next((a for a in _aliases(found) if a["alias"] == alias), None)
-        if current is None:
-            raise click.ClickException(f"{name} has no alias {alias!r}; see adapter show {name}.")
-        if current["previous"] is None:
-            raise click.ClickException(
-                f"{name}@{alias} has named nothing else that still exists; use promote."
-            )
-        _point(api, name, alias, cast("int", current["previous"]), tenant)
+        named = api.call("POST", path, query=tenant_query(tenant))
+    click.echo(f"{name}@{alias} names {_named(named)}.")
 
 
 @adapter.command("set")
@@ -192,10 +233,38 @@ def _get(api: ApiClient, name: str, tenant: str | None) -> Json:
     return api.call("GET", api_path(ADAPTERS, name), query=tenant_query(tenant))
 
 
-def _point(api: ApiClient, name: str, alias: str, version: int, tenant: str | None) -> None:
+def _point(api: ApiClient, name: str, alias: str, body: Json, tenant: str | None) -> None:
     path = api_path(ADAPTERS, name, "aliases", alias)
-    api.call("PUT", path, body={"version": version}, query=tenant_query(tenant))
-    click.echo(f"{name}@{alias} names version {version}.")
+    named = api.call("PUT", path, body=body, query=tenant_query(tenant))
+    click.echo(f"{name}@{alias} names {_named(named)}.")
+
+
+def _named(alias: Json) -> str:
+    split = cast("dict[str, float] | None", alias["split"])
+    if split is None:
+        return f"version {alias['version']}"
+    return "versions " + ", ".join(f"{n} ({share:.4g})" for n, share in split.items())
+
+
+def _weights(split: str) -> dict[str, float]:
+    """Weights by version number, from `3=90,4=10`."""
+    weights: dict[str, float] = {}
+    for part in split.split(","):
+        version, _, weight = part.strip().partition("=")
+        try:
+            weights[version] = float(weight)
+        except ValueError:
+            raise click.ClickException("--split: write VERSION=WEIGHT,VERSION=WEIGHT.") from None
+    return weights
+
+
+def _json_file(path: Path | None) -> object:
+    if path is None:
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise click.ClickException(f"{path} is not valid JSON: {error}.") from None
 
 
 def _split(name: str) -> tuple[str, int | None]:
@@ -214,4 +283,4 @@ def _versions(found: Json) -> list[Json]:
 
 
 def _alias_texts(found: Json) -> list[str]:
-    return [f"{a['alias']} → {a['version']}" for a in _aliases(found)]
+    return [f"{a['alias']} → {_named(a).partition(' ')[2]}" for a in _aliases(found)]

@@ -118,6 +118,17 @@ class ApiClient:
         answer = self._http.put(path, content=content, headers=dict(headers), params=query)
         return self._read(answer)
 
+    def get_bytes(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[bytes]:
+        """The raw body of an answer, piece by piece."""
+        try:
+            with self._http.stream("GET", path, params=query) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    self._read(answer)
+                yield from answer.iter_bytes()
+        except httpx.TransportError as error:
+            raise click.ClickException(f"The connection to {self._url} broke ({error}).") from error
+
     def _send(
         self, method: str, path: str, *, json: object, params: Mapping[str, str] | None
     ) -> Json:

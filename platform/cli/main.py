@@ -11,10 +11,15 @@ _COMMANDS = {
     "adapter": "loraplex.platform.cli.adapters:adapter",
     "bench": "loraplex.platform.cli.bench:bench",
     "db": "loraplex.platform.cli.database:db",
+    "doctor": "loraplex.platform.cli.doctor:doctor",
     "demo": "loraplex.platform.cli.demo:demo",
     "key": "loraplex.platform.cli.keys:key",
+    "limit": "loraplex.platform.cli.limits:limit",
+    "price": "loraplex.platform.cli.limits:price",
     "serve": "loraplex.platform.cli.serve:serve",
+    "storage": "loraplex.platform.cli.storage:storage",
     "tenant": "loraplex.platform.cli.tenants:tenant",
+    "user": "loraplex.platform.cli.users:user",
 }
 
 

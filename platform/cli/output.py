@@ -20,7 +20,8 @@ def print_json(value: object) -> None:
 def print_table(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
     """A table; plain and never cut when standard output is no terminal."""
     width = None if sys.stdout.isatty() else 10_000
-    console = Console(width=width, highlight=False)
+    # What others named themselves is shown as it is: no markup, and no commands to the terminal.
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -48,5 +49,5 @@ def _cell(value: object) -> str:
     if value is None or value == "":
         return "-"
     if isinstance(value, list):
-        return ", ".join(str(item) for item in value) or "-"
-    return str(value)
+        return _cell(", ".join(str(item) for item in value))
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))

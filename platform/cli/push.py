@@ -8,17 +8,10 @@ from pathlib import Path
 
 import click
 import httpx
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import Progress, TaskID
 
 from loraplex.platform.cli.client import ApiClient, Json, api_path
+from loraplex.platform.cli.progress import transfer_progress
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -36,6 +29,9 @@ class Push:
     alias: str | None
     base: str | None
     chat_template: str | None
+    parent: int | None
+    defaults: object
+    golden: object
     query: dict[str, str]
 
 
@@ -50,17 +46,7 @@ def push_adapter(api: ApiClient, push: Push) -> Json:
         if not file.is_file():
             raise click.ClickException(f"{file} is missing; push a directory that PEFT saved.")
     size = weights.stat().st_size
-    console = Console(stderr=True)
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with progress:
+    with transfer_progress() as progress:
         digest = _digest(weights, progress, progress.add_task("Hashing", total=size))
         announcement = {
             "name": push.name,
@@ -70,6 +56,9 @@ def push_adapter(api: ApiClient, push: Push) -> Json:
             "alias": push.alias,
             "base": push.base,
             "chat_template": push.chat_template,
+            "parent": push.parent,
+            "defaults": push.defaults,
+            "golden": push.golden,
         }
         upload = api.call("POST", api_path("uploads"), body=announcement, query=push.query)
         path = api_path("uploads", str(upload["id"]))

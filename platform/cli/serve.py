@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from loraplex.platform.settings import (
+    HUB,
+    MOST_LEDGER_DAYS,
     Device,
     Dtype,
     LoadFormat,
@@ -163,6 +165,94 @@ class _Size(click.ParamType[int]):
     envvar="LORAPLEX_LOAD_FORMAT",
     help="dummy: random weights, for measuring.",
 )
+@click.option(
+    "--import-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="LORAPLEX_IMPORT_DIR",
+    help="Directory from which operators may import adapters.",
+)
+@click.option(
+    "--import-allow-hosts",
+    default="",
+    metavar="HOST[,HOST...]",
+    envvar="LORAPLEX_IMPORT_ALLOW_HOSTS",
+    help="Hosts in your own network that imports may ask, also as endpoints of S3.",
+)
+@click.option(
+    "--hf-endpoint",
+    default=HUB,
+    show_default=True,
+    envvar="LORAPLEX_HF_ENDPOINT",
+    help="The Hugging Face Hub that adapters are imported from, or a mirror of it.",
+)
+@click.option("--hf-token", envvar="LORAPLEX_HF_TOKEN", hidden=True)
+@click.option(
+    "--currency",
+    default="USD",
+    show_default=True,
+    envvar="LORAPLEX_CURRENCY",
+    help="What prices and budgets are in.",
+)
+@click.option(
+    "--ledger-days",
+    type=click.IntRange(1, MOST_LEDGER_DAYS),
+    envvar="LORAPLEX_LEDGER_DAYS",
+    help="How long rows of the ledger are kept, unless a tenant has its own days.",
+)
+@click.option(
+    "--webhook-allow-http",
+    is_flag=True,
+    envvar="LORAPLEX_WEBHOOK_ALLOW_HTTP",
+    help="Let webhooks have http:// URLs.",
+)
+@click.option(
+    "--webhook-allow-hosts",
+    default="",
+    envvar="LORAPLEX_WEBHOOK_ALLOW_HOSTS",
+    metavar="HOST[,HOST...]",
+    help="Hosts in your own network that webhooks may reach, on any port.",
+)
+@click.option(
+    "--public-url",
+    default="",
+    envvar="LORAPLEX_PUBLIC_URL",
+    metavar="https://HOST",
+    help="Where browsers find this service; needed behind a proxy that ends TLS.",
+)
+@click.option(
+    "--trusted-proxies",
+    default="",
+    envvar="LORAPLEX_TRUSTED_PROXIES",
+    metavar="NETWORK[,NETWORK...]",
+    help="Proxies whose x-forwarded-for and x-forwarded-proto are believed.",
+)
+@click.option(
+    "--cookie-secure",
+    is_flag=True,
+    envvar="LORAPLEX_COOKIE_SECURE",
+    help="Take every browser to come by https.",
+)
+@click.option(
+    "--oidc-issuer",
+    default="",
+    envvar="LORAPLEX_OIDC_ISSUER",
+    metavar="URL",
+    help="OpenID Connect provider that people may sign in with.",
+)
+@click.option(
+    "--oidc-client-id",
+    default="",
+    envvar="LORAPLEX_OIDC_CLIENT_ID",
+    help="What this service is called there.",
+)
+@click.option("--oidc-client-secret", default="", envvar="LORAPLEX_OIDC_CLIENT_SECRET", hidden=True)
+@click.option(
+    "--oidc-allowed-domains",
+    default="",
+    envvar="LORAPLEX_OIDC_ALLOWED_DOMAINS",
+    metavar="DOMAIN[,DOMAIN...]",
+    help="E-mail domains whose people need no invitation.",
+)
 @click.option("--bootstrap-key", envvar="LORAPLEX_BOOTSTRAP_KEY", hidden=True)
 def serve(
     models: tuple[str, ...],
@@ -183,6 +273,21 @@ def serve(
     disk_cache_size: int,
     api_workers: int | None,
     load_format: LoadFormat,
+    import_dir: Path | None,
+    import_allow_hosts: str,
+    hf_endpoint: str,
+    hf_token: str | None,
+    currency: str,
+    ledger_days: int | None,
+    webhook_allow_http: bool,
+    webhook_allow_hosts: str,
+    public_url: str,
+    trusted_proxies: str,
+    cookie_secure: bool,
+    oidc_issuer: str,
+    oidc_client_id: str,
+    oidc_client_secret: str,
+    oidc_allowed_domains: str,
     bootstrap_key: str | None,
 ) -> None:
     """Serve base models and all their adapters until interrupted."""
@@ -213,11 +318,34 @@ def serve(
             host_cache_size=host_cache_size,
             disk_cache_size=disk_cache_size,
             load_format=load_format,
+            import_dir=None if import_dir is None else import_dir.absolute(),
+            import_allow_hosts=tuple(
+                host.strip().lower() for host in import_allow_hosts.split(",") if host.strip()
+            ),
+            hf_endpoint=hf_endpoint,
+            hf_token=hf_token,
+            currency=currency,
+            ledger_days=ledger_days,
+            webhook_allow_http=webhook_allow_http,
+            webhook_allow_hosts=tuple(
+                host.strip() for host in webhook_allow_hosts.split(",") if host.strip()
+            ),
+            public_url=public_url,
+            trusted_proxies=_words(trusted_proxies),
+            cookie_secure=cookie_secure,
+            oidc_issuer=oidc_issuer,
+            oidc_client_id=oidc_client_id,
+            oidc_client_secret=oidc_client_secret,
+            oidc_allowed_domains=_words(oidc_allowed_domains),
             bootstrap_key=bootstrap_key,
         )
         Supervisor(settings, click.echo).run()
     except (SettingsError, StartError) as error:
         raise click.ClickException(str(error)) from error
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def _served_model(model: str, name: str | None) -> ServedModel:

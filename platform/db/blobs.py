@@ -84,8 +84,8 @@ class DatabaseBlobs:
             await connection.execute(delete(BlobChunk).where(BlobChunk.blob_id == blob_id))
 
     async def ids(self) -> set[UUID]:
-        """Every blob that has chunks."""
-        query = select(BlobChunk.blob_id).where(BlobChunk.seq == 0)
+        """Every blob that has chunks, be it only later ones: a writer may not know yet that its blob was deleted."""
+        query = select(BlobChunk.blob_id).distinct()
         async with self._weights.connection() as connection:
             return set(await connection.scalars(query))
 

@@ -5,11 +5,12 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
@@ -19,7 +20,9 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from loraplex.platform.db.scope import RowSecurity, ScopedSession, Whose
+from loraplex.platform.db.models.tenancy import Tenant
+from loraplex.platform.db.scope import EVERY_TENANT, RowSecurity, ScopedSession, Whose
+from loraplex.platform.errors import NotFoundError
 from loraplex.platform.settings import Settings, SettingsError
 
 _DRIVERS = {
@@ -52,10 +55,28 @@ class Store:
     @asynccontextmanager
     async def writing(self, whose: Whose) -> AsyncGenerator[AsyncSession]:
         """A session committed at the end of the block, rolled back when the block raises. It sees and changes the rows
-        of `whose` and no others."""
+        of `whose` and no others.
+
+        Raises:
+            NotFoundError: the block adds something to a tenant that is deleted.
+        """
         info = await self._row_security.info(whose)
-        async with self._write_session(info=info) as session, session.begin():
-            yield session
+        try:
+            async with self._write_session(info=info) as session, session.begin():
+                yield session
+        except IntegrityError as error:
+            # For a few seconds keys and sessions of a deleted tenant are still known somewhere.
+            if whose is EVERY_TENANT or await self._is_there(whose):
+                raise
+            raise NotFoundError("This tenant has been deleted.") from error
+
+    async def _is_there(self, tenant_id: UUID) -> bool:
+        async with self.reading(tenant_id) as session:
+            return await session.scalar(select(Tenant.id).where(Tenant.id == tenant_id)) is not None
+
+    async def enforces_scopes(self) -> bool:
+        """Whether the database keeps tenants apart itself, beside us."""
+        return await self._row_security.enforced()
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[AsyncConnection]:
@@ -105,9 +126,25 @@ def open_database(settings: Settings) -> Database:
         return Database(store, store)
     main = Path(url.database or "")
     main.parent.mkdir(parents=True, exist_ok=True)
-    name = "weights.db" if main.name == "loraplex.db" else f"{main.stem}-weights.db"
-    weights = url.set(database=str(main.with_name(name)))
+    weights = url.set(database=str(_weights_file(main)))
     return Database(Store(_sqlite_engine(url)), Store(_weights_engine(weights)))
+
+
+def sqlite_files(settings: Settings) -> tuple[Path, Path] | None:
+    """The main file and the file of weights; None on PostgreSQL.
+
+    Raises:
+        SettingsError: a URL of a database that is not supported.
+    """
+    url = database_url(settings)
+    if url.drivername.startswith("postgresql"):
+        return None
+    main = Path(url.database or "")
+    return main, _weights_file(main)
+
+
+def _weights_file(main: Path) -> Path:
+    return main.with_name("weights.db" if main.name == "loraplex.db" else f"{main.stem}-weights.db")
 
 
 def database_url(settings: Settings) -> URL:
@@ -155,10 +192,23 @@ def _weights_engine(url: URL) -> AsyncEngine:
     return _sqlite_engine(url, page_size=65536, pragmas=("secure_delete = ON",))
 
 
+def sqlite_in_threads(url: URL) -> Engine:
+    """The main file by the synchronous driver, for those who do whole transactions in a thread of their own."""
+    engine = create_engine(
+        url.set(drivername="sqlite"), connect_args={"timeout": 30}, hide_parameters=True
+    )
+    _configure_sqlite(engine)
+    return engine
+
+
 def _sqlite_engine(url: URL, page_size: int = 4096, pragmas: tuple[str, ...] = ()) -> AsyncEngine:
     engine = create_async_engine(url, connect_args={"timeout": 30}, hide_parameters=True)
+    _configure_sqlite(engine.sync_engine, page_size, pragmas)
+    return engine
 
-    @event.listens_for(engine.sync_engine, "connect")
+
+def _configure_sqlite(engine: Engine, page_size: int = 4096, pragmas: tuple[str, ...] = ()) -> None:
+    @event.listens_for(engine, "connect")
     def configure(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         # The driver must not open transactions by itself: it would defer them (see `begin`).
         connection.isolation_level = None
@@ -174,9 +224,7 @@ def _sqlite_engine(url: URL, page_size: int = 4096, pragmas: tuple[str, ...] = (
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         immediate = connection.get_execution_options().get("sqlite_immediate", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-    return engine

@@ -7,10 +7,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 import loraplex
 from loraplex.platform.db.database import Database, Store
+
+# Of PostgreSQL's advisory locks, the one held by who migrates: "lrpx" as a number.
+LOCK = 0x6C727078
 
 
 def alembic_config() -> Config:
@@ -60,6 +63,9 @@ async def _run(database: Database, *, up: bool) -> None:
         target = (f"{branch}@head" if branch else "heads") if up else f"{branch}@base".lstrip("@")
 
         def migrate(connection: Connection, target: str = target) -> None:
+            if connection.dialect.name == "postgresql":
+                # Services that start together over one database: the second waits, and finds nothing left to do.
+                connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
             config = alembic_config()
             config.attributes["connection"] = connection
             (command.upgrade if up else command.downgrade)(config, target)

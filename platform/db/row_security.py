@@ -7,6 +7,7 @@ from sqlalchemy import Connection, text
 
 ROLE = "loraplex_tenant"
 VARIABLE = "loraplex.tenant"
+ALL_RIGHTS = "SELECT, INSERT, UPDATE, DELETE"
 _TENANT = f"nullif(current_setting('{VARIABLE}', true), '')::uuid"
 # How a table tells whose a row is.
 BY_COLUMN = f"tenant_id = {_TENANT}"
@@ -40,13 +41,15 @@ def make_role(connection: Connection) -> bool:
     return True
 
 
-def protect(connection: Connection, table: str, condition: str = BY_COLUMN) -> None:
-    """Let the role see and write the rows of a table for which `condition` holds."""
+def protect(
+    connection: Connection, table: str, condition: str = BY_COLUMN, *, rights: str = ALL_RIGHTS
+) -> None:
+    """Let the role see and write the rows of a table for which `condition` holds, as far as `rights` go."""
     name = f'"{table}"'
     for statement in (
         f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY",
         f"CREATE POLICY of_tenant ON {name} TO {ROLE} USING ({condition}) WITH CHECK ({condition})",
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO {ROLE}",
+        f"GRANT {rights} ON {name} TO {ROLE}",
     ):
         connection.execute(text(statement))
 

@@ -8,7 +8,7 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from loraplex.adapters.reading import AdapterRef
-from loraplex.platform.catalog.resolve import identity
+from loraplex.platform.catalog.identity import identity
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Adapter, AdapterVersion, Blob, WarmAdapter
 

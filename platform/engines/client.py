@@ -18,17 +18,17 @@ from loraplex.platform.engines.messages import (
     Abort,
     Beat,
     Delta,
-    Description,
     EngineState,
     FromEngine,
     Generate,
     Goodbye,
+    Purged,
     Refusal,
     Step,
     ToEngine,
     beat_endpoint,
 )
-from loraplex.platform.engines.outcome import Settle
+from loraplex.platform.engines.outcome import ERROR, Settle
 from loraplex.platform.errors import BadRequestError, EngineUnavailableError
 
 # The pulse beats every half second in a thread of its own; six missed beats are no accident.
@@ -71,6 +71,10 @@ class EngineClient:
     def inflight(self) -> int:
         return len(self._slots) + len(self._unsent)
 
+    def acknowledge(self, accounts: Sequence[bytes]) -> None:
+        """What these accounts took is written down: the engine may forget it."""
+        self.control.acknowledge(accounts)
+
     async def start(self) -> None:
         """Connect, and keep connecting until `close`; the engine need not be there yet."""
         self._context = zmq.asyncio.Context()
@@ -95,12 +99,16 @@ class EngineClient:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for slot in [*self._slots.values(), *self._unsent]:
-            slot.generation.fail(self._unavailable("The server is shutting down."))
+        self.cut_off()
         self._slots.clear()
         self._unsent.clear()
         self._socket.disable_monitor()
         self._context.destroy(linger=0)
+
+    def cut_off(self) -> None:
+        """Fail what is in flight: this worker ends and can wait no longer."""
+        for slot in [*self._slots.values(), *self._unsent]:
+            slot.generation.fail(self._unavailable("The server is shutting down."))
 
     async def generate(self, jobs: Sequence[Job], settle: Settle | None = None) -> Generation:
         """Start jobs together and return once the engine has accepted all of them.
@@ -162,6 +170,9 @@ class EngineClient:
                 job.cache_salt,
                 job.priority,
                 job.share,
+                job.account,
+                slot.index,
+                job.prompt,
             )
             if not self._send(message):
                 return
@@ -179,10 +190,10 @@ class EngineClient:
                 self._on_step(message)
             elif isinstance(message, Goodbye):
                 self._on_lost()
-            elif isinstance(message, Description):
-                self.control.on_description(message)
-            else:
+            elif isinstance(message, Purged):
                 self.control.on_purged(message)
+            else:
+                self.control.on_answer(message)
 
     def _on_step(self, step: Step) -> None:
         for request_id in step.accepted:
@@ -201,7 +212,7 @@ class EngineClient:
 
     def _on_delta(self, delta: Delta) -> None:
         slot = self._slots.get(delta.request_id)
-        if slot is None:
+        if slot is None or slot.generation.failed:
             return
         slot.last = delta
         if slot.first_at is None and delta.token_ids:
@@ -209,7 +220,7 @@ class EngineClient:
         if delta.finish_reason is not None:
             del self._slots[delta.request_id]
             error = failure(delta)
-            slot.generation.settle(slot, delta.finish_reason if error is None else "error")
+            slot.generation.settle(slot, delta.finish_reason if error is None else ERROR)
             if error is not None:
                 slot.generation.fail(error)
                 return

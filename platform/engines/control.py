@@ -1,14 +1,18 @@
 """Owns what an API worker asks of an engine beside generations: purge an adapter, keep some on the device, describe
-what is where. Survives the engine: what it was not told yet, its successor is."""
+what is where, tell how generations of others ended. Survives the engine: what it was not told yet, its successor is."""
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from loraplex.platform.engines.messages import (
+    Acknowledge,
     AdapterFile,
     Describe,
     Description,
+    Finals,
+    FinalsOf,
     Pin,
     Purge,
     Purged,
@@ -16,7 +20,11 @@ from loraplex.platform.engines.messages import (
 )
 
 # An engine answers after its present step, of which the longest are those that compile kernels.
-DESCRIBE_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
+# More are acknowledged at once; fewer with the next beat.
+MANY_ACKNOWLEDGED = 256
+
+_Answer = TypeVar("_Answer", Description, FinalsOf)
 
 
 class EngineControl:
@@ -27,7 +35,8 @@ class EngineControl:
         self._send = send
         self._ready = False
         self._purges: dict[int, tuple[Purge, asyncio.Future[Purged]]] = {}
-        self._asked: dict[int, asyncio.Future[Description | None]] = {}
+        self._asked: dict[int, asyncio.Future[Description | FinalsOf | None]] = {}
+        self._written: list[bytes] = []  # accounts to acknowledge
         self._pinned: list[AdapterFile] = []
         self._pins_told = True  # an engine begins with none
         self._numbers = itertools.count()
@@ -49,22 +58,25 @@ class EngineControl:
 
     async def describe(self) -> Description | None:
         """Every adapter the engine knows of; None if it is not there."""
-        number = next(self._numbers)
-        if not self._ready or not self._send(Describe(number)):
-            return None
-        future = self._asked[number] = asyncio.get_running_loop().create_future()
-        try:
-            return await asyncio.wait_for(future, DESCRIBE_SECONDS)
-        except TimeoutError:
-            return None
-        finally:
-            del self._asked[number]
+        return await self._ask(Describe(next(self._numbers)), Description)
+
+    async def finals(self, accounts: Sequence[bytes]) -> FinalsOf | None:
+        """What the engine knows of these accounts, whoever started their generations; None if it is not there."""
+        return await self._ask(Finals(next(self._numbers), list(accounts)), FinalsOf)
+
+    def acknowledge(self, accounts: Sequence[bytes]) -> None:
+        """What these accounts took is written down: the engine may forget it. It learns of it within a second; if it
+        does not, it forgets when it has too many."""
+        self._written += accounts
+        if len(self._written) > MANY_ACKNOWLEDGED:
+            self._acknowledge()
 
     def on_beat(self) -> None:
         """An engine takes messages: tell it what it may not know. Twice a second, as a message can get lost with the
         engine it was for; one that comes twice does no harm."""
         self._ready = True
         self._tell_pins()
+        self._acknowledge()
         for message, _ in self._purges.values():
             self._send(message)
 
@@ -72,6 +84,7 @@ class EngineControl:
         """The engine is gone, and what it was asked with it."""
         self._ready = False
         self._pins_told = not self._pinned
+        self._written.clear()
         for asked in self._asked.values():
             if not asked.done():
                 asked.set_result(None)
@@ -82,11 +95,28 @@ class EngineControl:
         if future is not None and not future.done():
             future.set_result(message)
 
-    def on_description(self, message: Description) -> None:
-        """The engine has described itself."""
+    def on_answer(self, message: Description | FinalsOf) -> None:
+        """The engine has answered what it was asked."""
         asked = self._asked.get(message.number)
         if asked is not None and not asked.done():
             asked.set_result(message)
+
+    async def _ask(self, question: Describe | Finals, kind: type[_Answer]) -> _Answer | None:
+        if not self._ready or not self._send(question):
+            return None
+        future = self._asked[question.number] = asyncio.get_running_loop().create_future()
+        try:
+            answer = await asyncio.wait_for(future, ANSWER_SECONDS)
+        except TimeoutError:
+            return None
+        finally:
+            del self._asked[question.number]
+        return answer if isinstance(answer, kind) else None
+
+    def _acknowledge(self) -> None:
+        if self._written and self._ready:
+            self._send(Acknowledge(self._written))
+            self._written = []
 
     def _tell_pins(self) -> None:
         if self._ready and not self._pins_told:

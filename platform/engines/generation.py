@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from loraplex.engine.request import FinishReason
 from loraplex.engine.sampling_params import SamplingParams
 from loraplex.platform.engines.messages import NOBODY, AdapterFile, Delta, TenantShare
-from loraplex.platform.engines.outcome import CANCELLED, LOST, Outcome, Settle
+from loraplex.platform.engines.outcome import CANCELLED, ERROR, LOST, Outcome, Settle
 from loraplex.platform.errors import EngineUnavailableError, PlatformError
 
 
@@ -22,7 +22,13 @@ class GenerationFailedError(PlatformError):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One generation to run; `priority`: lower is served earlier."""
+    """One generation to run.
+
+    Attributes:
+        priority: lower is served earlier.
+        account: id of the ledger row it counts for.
+        prompt: number of its prompt among those of the request; several jobs may answer the same one.
+    """
 
     prompt_ids: tuple[int, ...]
     params: SamplingParams
@@ -30,6 +36,8 @@ class Job:
     cache_salt: bytes = b""
     priority: int = 0
     share: TenantShare = NOBODY
+    account: bytes = b""
+    prompt: int = 0
 
 
 class Slot:
@@ -107,6 +115,11 @@ class Generation:
         self._only_the_end = False  # the reader has no use for anything earlier
 
     @property
+    def failed(self) -> bool:
+        """It ended with an error: what comes later is handed to nobody."""
+        return self._error is not None
+
+    @property
     def finished(self) -> bool:
         """Every generation has ended and was read to its end."""
         return not self._running and not self._fresh
@@ -131,14 +144,17 @@ class Generation:
         if self._settle is None:
             return
         last, now = slot.last, time.monotonic()
+        output_tokens = last.output_tokens if last is not None else 0
+        if self._only_the_end and reason in (ERROR, LOST):
+            output_tokens = 0  # nothing of a whole answer that fails is handed over
         first = None if slot.first_at is None else slot.first_at - slot.started
         self._settle(
             slot.index,
             Outcome(
                 reason,
-                len(slot.job.prompt_ids),
+                len(slot.job.prompt_ids) if slot.begun else 0,
                 last.cached_tokens if last is not None else 0,
-                last.output_tokens if last is not None else 0,
+                output_tokens,
                 now - slot.started,
                 first,
                 last.timings if last is not None else None,
@@ -157,7 +173,7 @@ class Generation:
 
     async def next(self, timeout: float | None = None) -> list[tuple[int, Delta]]:  # noqa: ASYNC109 - no news in time is an answer here
         """What came since the last call, one merged delta per job by its index; empty after `timeout` seconds of
-        silence and at the end.
+        silence and at the end. What came before a failure is handed over before it is raised: it counts.
 
         Raises:
             PlatformError: the generation failed; nothing more will come.
@@ -165,7 +181,8 @@ class Generation:
         while self._running and not self._fresh:
             if not await self._wait(timeout):
                 return []
-        self._raise()
+        if not self._fresh:
+            self._raise()
         fresh, self._fresh = self._fresh, []
         if len(fresh) > 1:
             fresh.sort(key=_index)
@@ -180,7 +197,6 @@ class Generation:
         while not self._fresh:
             if not await self._wait(timeout):
                 return False
-        self._raise()
         return True
 
     async def collect(self) -> list[Delta]:

@@ -2,18 +2,21 @@
 
 import logging
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import msgspec
 import zmq
 
 from loraplex.engine.request import InvalidRequestError, Output, Request, Share
 from loraplex.platform.engines.descriptions import Descriptions
+from loraplex.platform.engines.finals import FinalBook
 from loraplex.platform.engines.messages import (
     Abort,
+    Acknowledge,
     Delta,
     Describe,
+    Finals,
+    FinalsOf,
     FromEngine,
     Generate,
     Goodbye,
@@ -23,11 +26,13 @@ from loraplex.platform.engines.messages import (
     TenantShare,
     ToEngine,
 )
+from loraplex.platform.engines.outcome import CANCELLED, LOST
 from loraplex.platform.engines.ports import AdapterDirectory, EnginePort
 from loraplex.platform.engines.pulse import Pulse
 from loraplex.platform.engines.purges import Purges
 from loraplex.platform.engines.residents import Residents
-from loraplex.platform.engines.traffic import Account, TrafficBook
+from loraplex.platform.engines.running import Client, Running
+from loraplex.platform.engines.traffic import TrafficBook
 
 logger = logging.getLogger(__name__)
 
@@ -56,27 +61,6 @@ def listen(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Soc
     return socket
 
 
-class _Client:
-    """One API worker: what is to be sent to it, and its unfinished generations."""
-
-    def __init__(self) -> None:
-        self.step = Step([], [], [])
-        self.requests: set[str] = set()
-
-    def take(self) -> Step | None:
-        if not (self.step.deltas or self.step.accepted or self.step.refused):
-            return None
-        taken, self.step = self.step, Step([], [], [])
-        return taken
-
-
-class _Running(NamedTuple):
-    """An unfinished generation: whose it is, and where its tokens count (None for the base model)."""
-
-    client: bytes
-    account: Account | None
-
-
 class EngineLoop:
     """Serves one engine to all API workers through a bound ROUTER socket."""
 
@@ -97,10 +81,11 @@ class EngineLoop:
         self._stats = stats
         self._decoder = msgspec.msgpack.Decoder(ToEngine)
         self._encoder = msgspec.msgpack.Encoder()
-        self._clients: dict[bytes, _Client] = {}
-        self._running: dict[str, _Running] = {}  # by request
+        self._clients: dict[bytes, Client] = {}
+        self._running: dict[str, Running] = {}  # by request
         self._tenants: dict[str, int] = {}  # to the numbers by which the engine knows them
         self._traffic = TrafficBook()
+        self._finals = FinalBook()
         self._residents = Residents(engine, adapters)
         self._purges = Purges(self._residents)
         self._descriptions = Descriptions(self._residents, self._traffic)
@@ -149,8 +134,9 @@ class EngineLoop:
         running = self._running.get(request_id)
         if running is None:
             return
-        if running.account is not None:
-            running.account.output_tokens += len(output.token_ids)
+        running.last = output
+        if running.traffic is not None:
+            running.traffic.output_tokens += len(output.token_ids)
         deltas = self._clients[running.client].step.deltas
         if output.finish_reason is None:
             deltas.append(Delta(*output))
@@ -158,13 +144,16 @@ class EngineLoop:
         timings = output.timings
         evictor = None if timings is None else self._residents.name(timings.evicted_by)
         deltas.append(Delta(*output, evictor))
-        self._forget(request_id)
+        self._end(request_id, output.finish_reason, evictor)
 
-    def _forget(self, request_id: str) -> None:
-        client, account = self._running.pop(request_id)
-        self._clients[client].requests.discard(request_id)
-        if account is not None:
-            account.end()
+    def _end(self, request_id: str, reason: str, evicted_by: str | None = None) -> None:
+        running = self._running.pop(request_id)
+        client = self._clients[running.client]
+        client.requests.discard(request_id)
+        if running.traffic is not None:
+            running.traffic.end()
+        if running.message.account:
+            client.finals[request_id] = running.final(reason, evicted_by)
 
     def _receive(self, wait_ms: int) -> None:
         """Handle everything that has arrived; wait at most `wait_ms` for the first message."""
@@ -183,7 +172,7 @@ class EngineLoop:
             self._handle(routing_id, message)
 
     def _handle(self, routing_id: bytes, message: ToEngine) -> None:
-        client = self._clients.setdefault(routing_id, _Client())
+        client = self._clients.setdefault(routing_id, Client())
         if isinstance(message, Generate):
             if message.epoch == self._epoch:
                 self._add(routing_id, client, message)
@@ -191,16 +180,21 @@ class EngineLoop:
             for request_id in message.request_ids:
                 if request_id in self._running:
                     self._engine.abort(request_id)
-                    self._forget(request_id)
+                    self._end(request_id, CANCELLED)
         elif isinstance(message, Purge):
             self._purges.ask(routing_id, message, self._traffic.unfinished(message.identity))
             self._traffic.forget(message.identity)
         elif isinstance(message, Describe):
             self._descriptions.ask(routing_id, message.number)
+        elif isinstance(message, Acknowledge):
+            self._finals.acknowledge(message.accounts)
+            client.acknowledge(message.accounts)
+        elif isinstance(message, Finals):
+            self._tell_finals(routing_id, message)
         else:
             self._residents.pin(message.adapters)
 
-    def _add(self, routing_id: bytes, client: _Client, message: Generate) -> None:
+    def _add(self, routing_id: bytes, client: Client, message: Generate) -> None:
         adapter = message.adapter
         try:
             self._engine.add(
@@ -218,11 +212,12 @@ class EngineLoop:
             refusal = Refusal(message.request_id, str(error), error.param, error.code)
             client.step.refused.append(refusal)
             return
-        account = None
+        traffic = None
         if adapter is not None:
-            account = self._traffic.account(adapter.identity)
-            account.begin(len(message.prompt_ids))
-        self._running[message.request_id] = _Running(routing_id, account)
+            traffic = self._traffic.account(adapter.identity)
+            traffic.begin(len(message.prompt_ids))
+        self._finals.begin(message.account, message.choice)
+        self._running[message.request_id] = Running(routing_id, message, traffic)
         client.requests.add(message.request_id)
         client.step.accepted.append(message.request_id)
 
@@ -241,10 +236,20 @@ class EngineLoop:
             for routing_id, description in self._descriptions.proceed(whole=whole):
                 self._send(routing_id, description)
 
+    def _tell_finals(self, routing_id: bytes, asked: Finals) -> None:
+        running = {each.message.account for each in self._running.values()}
+        running.intersection_update(asked.accounts)
+        finals = self._finals.of(asked.accounts)
+        self._send(routing_id, FinalsOf(asked.number, finals, list(running)))
+
     def _send_news(self) -> None:
         for routing_id, client in list(self._clients.items()):
             if (step := client.take()) is not None:
                 self._send(routing_id, step)
+            # Not before: what cannot be sent was not handed over.
+            if client.finals:
+                self._finals.add(client.finals.values())
+                client.finals.clear()
 
     def _send(self, routing_id: bytes, message: FromEngine) -> None:
         try:
@@ -252,17 +257,26 @@ class EngineLoop:
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
-            self._drop(routing_id)
+            self._drop(routing_id, message.deltas if isinstance(message, Step) else ())
 
-    def _drop(self, routing_id: bytes) -> None:
-        """The client is gone, or reads nothing any more: stop working for it."""
-        client = self._clients.pop(routing_id, None)
+    def _drop(self, routing_id: bytes, unsent: Sequence[Delta]) -> None:
+        """The client is gone, or reads nothing any more: stop working for it. `unsent`: what could not be sent."""
+        client = self._clients.get(routing_id)
         if client is None:
             return
-        for request_id in client.requests:
+        for request_id in list(client.requests):
             self._engine.abort(request_id)
-            if (account := self._running.pop(request_id).account) is not None:
-                account.end()
+            self._end(request_id, LOST)
+        del self._clients[routing_id]
+        for delta in unsent:
+            final = client.finals.get(delta.request_id)
+            if final is not None:
+                left = final.output_tokens - len(delta.token_ids)
+                client.finals[delta.request_id] = msgspec.structs.replace(
+                    final, finish_reason=LOST, output_tokens=left
+                )
+        self._finals.add(client.finals.values())
+        client.finals.clear()
 
     def _tick(self) -> None:
         """Once a second: renew the statistics, and find out which clients are gone."""

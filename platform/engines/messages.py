@@ -42,7 +42,11 @@ NOBODY = TenantShare()
 
 
 class Generate(msgspec.Struct, frozen=True, array_like=True, tag="generate"):
-    """Start one generation. `epoch` is the engine life the sender means; another one ignores the message."""
+    """Start one generation. `epoch` is the engine life the sender means; another one ignores the message.
+
+    `account` is the id of the ledger row it counts for, of whose generations it is number `choice` and answers prompt
+    number `prompt`; one with an account leaves a `Final` behind.
+    """
 
     epoch: str
     request_id: str
@@ -52,6 +56,9 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag="generate"):
     cache_salt: bytes
     priority: int
     share: TenantShare = NOBODY
+    account: bytes = b""
+    choice: int = 0
+    prompt: int = 0
 
 
 class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
@@ -79,7 +86,20 @@ class Describe(msgspec.Struct, frozen=True, array_like=True, tag="describe"):
     number: int
 
 
-ToEngine = Generate | Abort | Purge | Pin | Describe
+class Acknowledge(msgspec.Struct, frozen=True, array_like=True, tag="acknowledge"):
+    """What these accounts took is written down; the engine need not remember it any more."""
+
+    accounts: list[bytes]
+
+
+class Finals(msgspec.Struct, frozen=True, array_like=True, tag="finals"):
+    """Ask for the `FinalsOf` these accounts."""
+
+    number: int
+    accounts: list[bytes]
+
+
+ToEngine = Generate | Abort | Purge | Pin | Describe | Acknowledge | Finals
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):
@@ -193,13 +213,47 @@ class Description(msgspec.Struct, frozen=True, array_like=True, tag="description
     other: Traffic = Traffic()
 
 
+class Final(msgspec.Struct, frozen=True, array_like=True):
+    """How a generation ended, remembered by the engine until its account is acknowledged.
+
+    Attributes:
+        account, choice, prompt: see `Generate`.
+        finish_reason: "stop", "length" or "error" as the engine ended it; "cancelled": its worker aborted it; "lost":
+            its worker was gone.
+        prompt_tokens, cached_tokens: of its prompt.
+        output_tokens: those sent to its worker.
+        seconds: since the engine took it on.
+        timings, evicted_by: None unless the engine ended it; see `Delta`.
+    """
+
+    account: bytes
+    choice: int
+    prompt: int
+    finish_reason: str
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    seconds: float = 0.0
+    timings: Timings | None = None
+    evicted_by: str | None = None
+
+
+class FinalsOf(msgspec.Struct, frozen=True, array_like=True, tag="finals_of"):
+    """What an engine knows of accounts, in answer to `Finals`: generations that have ended, and the accounts for which
+    some still run. Of one that is in neither it knows nothing."""
+
+    number: int
+    finals: list[Final]
+    running: list[bytes]
+
+
 class Goodbye(msgspec.Struct, frozen=True, array_like=True, tag="goodbye"):
     """The engine ends now; what it was doing is lost."""
 
     reason: str
 
 
-FromEngine = Step | Purged | Description | Goodbye
+FromEngine = Step | Purged | Description | FinalsOf | Goodbye
 
 
 # Stands for an adapter's identity where sequences' KV took its memory.

@@ -32,3 +32,4 @@ class Outcome(NamedTuple):
 Settle = Callable[[int, Outcome], None]
 CANCELLED = "cancelled"
 LOST = "lost"
+ERROR = "error"

@@ -1,13 +1,19 @@
 """Owns all engines of a service as an API worker sees them, by the name of their base model."""
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from loraplex.platform.engines.base_model import BaseModel
 from loraplex.platform.engines.client import EngineClient
-from loraplex.platform.engines.messages import AdapterFile, Description, Purged
+from loraplex.platform.engines.messages import (
+    AdapterFile,
+    Description,
+    FinalsOf,
+    Purged,
+)
 from loraplex.platform.engines.process import ModelEndpoint
 from loraplex.platform.engines.status import EngineStatus
 from loraplex.platform.errors import ModelNotFoundError
@@ -27,7 +33,11 @@ class ServedBase:
 
 
 class EnginePool:
-    """The engines by base model name. Use as an async context manager."""
+    """The engines by base model name. Use as an async context manager.
+
+    Attributes:
+        service: the same for all API workers that talk to the same engines.
+    """
 
     def __init__(self, models: Sequence[ModelEndpoint]) -> None:
         """Read tokenizers and configs; connects to nothing yet.
@@ -42,6 +52,9 @@ class EnginePool:
             )
             for model in models
         }
+        # Sockets have names that no two runs of `serve` share.
+        endpoints = "\n".join(model.endpoint for model in models)
+        self.service = hashlib.sha256(endpoints.encode()).hexdigest()
         self._described: asyncio.Future[dict[str, Description]] | None = None
         self._described_at = 0.0
 
@@ -70,9 +83,27 @@ class EnginePool:
         except KeyError:
             raise ModelNotFoundError(name) from None
 
+    def cut_off(self) -> None:
+        """Fail what is in flight: this worker ends and can wait no longer."""
+        for base in self._bases.values():
+            base.client.cut_off()
+
     def ready(self) -> bool:
         """Every engine takes requests."""
         return all(base.client.ready for base in self._bases.values())
+
+    async def finals(self, base: str, accounts: Sequence[bytes]) -> FinalsOf | None:
+        """What the engine of `base` knows of these ledger rows; None if it does not answer at the moment. Of a base
+        model that is not served nothing is known."""
+        served = self._bases.get(base)
+        if served is None:
+            return FinalsOf(0, [], [])
+        return await served.client.control.finals(accounts)
+
+    def acknowledge(self, base: str, accounts: Sequence[bytes]) -> None:
+        """What these ledger rows took is written down: the engine of `base` may forget it."""
+        if (served := self._bases.get(base)) is not None:
+            served.client.acknowledge(accounts)
 
     async def purge(self, base: str, identity: str) -> Purged | None:
         """Remove an adapter from all tiers of the engine of `base`; what was there. None if the engine did not answer:

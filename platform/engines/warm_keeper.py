@@ -10,7 +10,7 @@ from sqlalchemy import select
 from loraplex.adapters.cache import AdapterCache
 from loraplex.adapters.disk_cache import DiskCache
 from loraplex.adapters.reading import AdapterRef, disk_entry
-from loraplex.platform.catalog.resolve import identity
+from loraplex.platform.catalog.identity import identity
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.loader_blobs import LoaderBlobs
 from loraplex.platform.db.models import Adapter, AdapterVersion

@@ -18,6 +18,7 @@ from loraplex.platform.engines.generation import GenerationFailedError
 from loraplex.platform.engines.pool import EnginePool
 from loraplex.platform.inference.answer import Answer
 from loraplex.platform.inference.bodies import Model, ModelList
+from loraplex.platform.inference.costs import begin_costs
 from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest
 from loraplex.platform.inference.service import InferenceService
 from loraplex.platform.inference.streaming import (
@@ -27,8 +28,10 @@ from loraplex.platform.inference.streaming import (
     while_connected,
 )
 from loraplex.platform.inference.templates import Templates
-from loraplex.platform.ledger.recorder import Recorder
+from loraplex.platform.metering.service import Metering
+from loraplex.platform.metrics import Metrics
 from loraplex.platform.tenants.shares import Shares
+from loraplex.platform.tracing.tracing import Tracing
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 # An error in front of the first token still gets its own HTTP status, unless it takes longer than this: then the
@@ -43,13 +46,17 @@ def provide_inference(
     catalog: NamedDependency[CatalogService],
     engines: NamedDependency[EnginePool],
     shares: NamedDependency[Shares],
-    recorder: NamedDependency[Recorder],
+    metering: NamedDependency[Metering],
+    metrics: NamedDependency[Metrics],
+    tracing: NamedDependency[Tracing],
 ) -> InferenceService:
     """Dependency `inference`. Its templates belong to the app: they are compiled, and their process started, once."""
     state = request.app.state
     if "chat_templates" not in state:
         state.chat_templates = Templates()
-    return InferenceService(catalog, engines, state.chat_templates, shares, recorder)
+    return InferenceService(
+        catalog, engines, state.chat_templates, shares, metering, metrics, tracing
+    )
 
 
 class InferenceController(Controller):
@@ -84,10 +91,10 @@ class InferenceController(Controller):
         principal: NamedDependency[Principal],
     ) -> ASGIApp:
         """Continue one or more prompts."""
+        costs = begin_costs(request.scope)
         body = decode_body(await request.body(), CompletionRequest)
-        return await _answer(
-            request, inference, principal, body, inference.complete(principal, body)
-        )
+        start = inference.complete(principal, body, costs)
+        return await _answer(request, inference, principal, body, start)
 
     @post(["/v1/chat/completions", "/t/{tenant:str}/v1/chat/completions"], status_code=200)
     async def chat(
@@ -97,8 +104,10 @@ class InferenceController(Controller):
         principal: NamedDependency[Principal],
     ) -> ASGIApp:
         """Answer a conversation."""
+        costs = begin_costs(request.scope)
         body = decode_body(await request.body(), ChatRequest)
-        return await _answer(request, inference, principal, body, inference.chat(principal, body))
+        start = inference.chat(principal, body, costs)
+        return await _answer(request, inference, principal, body, start)
 
 
 async def _answer(

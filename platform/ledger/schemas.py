@@ -6,20 +6,24 @@ from uuid import UUID
 from msgspec import Struct
 
 from loraplex.platform.db.models import LedgerEntry
+from loraplex.platform.limits.money import amount
 from loraplex.platform.residency.names import AdapterName, evictor
 
 
 class RequestOut(Struct):
-    """One answer: what it took, and where its time went, in milliseconds.
+    """One request: what it took and cost, and where its time went, in milliseconds.
 
-    `total_ms` and `first_token_ms` are what the API worker saw. `queue_ms`, `load_ms`, `prefill_ms` and `decode_ms` are
-    the engine's, disjoint, and null where it did not end the request.
+    While it is `reserved` it runs, and its tokens and times are 0. `total_ms` and `first_token_ms` are what the API
+    worker saw. `queue_ms`, `load_ms`, `prefill_ms` and `decode_ms` are the engine's, disjoint, and null where it did
+    not end the request.
     """
 
     id: str
     tenant: str
     key: str
     answer_id: str
+    endpoint: str
+    state: str
     choices: int
     created_at: datetime
     base: str
@@ -30,6 +34,7 @@ class RequestOut(Struct):
     prompt_tokens: int
     cached_tokens: int
     output_tokens: int
+    cost: float
     total_ms: float
     first_token_ms: float | None
     queue_ms: float | None
@@ -48,6 +53,8 @@ class RequestOut(Struct):
             tenant=tenant,
             key=row.key_id,
             answer_id=row.answer_id,
+            endpoint=row.endpoint,
+            state=row.state,
             choices=row.choices,
             created_at=row.created_at,
             base=row.base_model,
@@ -58,6 +65,7 @@ class RequestOut(Struct):
             prompt_tokens=row.prompt_tokens,
             cached_tokens=row.cached_tokens,
             output_tokens=row.output_tokens,
+            cost=amount(row.cost_nanos),
             total_ms=row.total_ms,
             first_token_ms=row.first_token_ms,
             queue_ms=row.queue_ms,
@@ -70,7 +78,8 @@ class RequestOut(Struct):
 
 
 class RequestList(Struct):
-    """A page of answers, those that ended last first; `next` is the `before` of the following page."""
+    """A page of requests, newest first; `next` is the `before` of the following page. A page may hold few rows, or
+    none, and be followed by others: it looked at as many rows as one page may."""
 
     data: list[RequestOut]
     next: str | None

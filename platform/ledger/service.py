@@ -1,57 +1,91 @@
 """Owns reading the ledger."""
 
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from loraplex.platform.auth.principal import Principal
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import LedgerEntry, Tenant
 from loraplex.platform.db.scope import EVERY_TENANT
+from loraplex.platform.errors import NotFoundError
 from loraplex.platform.ledger.schemas import RequestList, RequestOut
+from loraplex.platform.ledger.wanted import Wanted
 from loraplex.platform.residency.names import Names
+
+EXPORT_PAGE = 1000  # rows read in one transaction
 
 
 class Ledger:
     """Rows of one tenant, or of all for operators. Pages by key: the millionth row costs what the first does."""
 
     def __init__(self, database: Database, names: Names) -> None:
-        self._database = database
+        self._store = database.main
         self._names = names
 
-    async def page(
-        self,
-        viewer: UUID | None,
-        tenant_id: UUID | None,
-        *,
-        adapter: str | None,
-        answer_id: str | None,
-        before: UUID | None,
-        limit: int,
-    ) -> RequestList:
-        """The newest `limit` rows older than `before`.
+    async def page(self, wanted: Wanted, viewer: UUID | None, limit: int) -> RequestList:
+        """The newest `limit` rows.
 
         Args:
             viewer: the tenant that asks, None for an operator.
-            tenant_id: whose rows; None for everybody's.
         """
-        query = select(LedgerEntry).order_by(LedgerEntry.id.desc()).limit(limit)
-        if tenant_id is not None:
-            query = query.where(LedgerEntry.tenant_id == tenant_id)
-        if adapter is not None:
-            query = query.where(LedgerEntry.adapter == adapter)
-        if answer_id is not None:
-            query = query.where(LedgerEntry.answer_id == answer_id)
-        if before is not None:
-            query = query.where(LedgerEntry.id < before)
-        whose = EVERY_TENANT if tenant_id is None else tenant_id
-        async with self._database.main.reading(whose) as session:
-            rows = (await session.scalars(query)).all()
-            owners = select(Tenant.id, Tenant.name).where(
-                Tenant.id.in_({row.tenant_id for row in rows})
-            )
-            tenants = {row.id: row.name for row in await session.execute(owners)}
-        names = await self._names.of(row.evicted_by for row in rows if row.evicted_by is not None)
+        whose = EVERY_TENANT if wanted.tenant_id is None else wanted.tenant_id
+        async with self._store.reading(whose) as session:
+            query = wanted.floor()
+            floor = None if query is None else await session.scalar(query)
+            rows = (await session.scalars(wanted.rows(floor).limit(limit))).all()
+            tenants = await _tenants(session, rows)
+        following = rows[-1].id if len(rows) == limit else floor
         return RequestList(
-            [RequestOut.of(row, tenants.get(row.tenant_id, ""), viewer, names) for row in rows],
-            str(rows[-1].id) if len(rows) == limit else None,
+            await self._shown(rows, tenants, viewer), None if following is None else str(following)
         )
+
+    async def all(self, wanted: Wanted, viewer: UUID | None) -> AsyncGenerator[list[RequestOut]]:
+        """Every row, in pages, each read in a transaction of its own: a slow reader holds none open."""
+        while True:
+            page = await self.page(wanted, viewer, EXPORT_PAGE)
+            yield page.data
+            if page.next is None:
+                return
+            wanted = replace(wanted, before=UUID(page.next))
+
+    async def get(self, viewer: Principal, request_id: str) -> RequestOut:
+        """One row.
+
+        Raises:
+            NotFoundError: there is none with this id, or none for `viewer` to see.
+        """
+        whose = EVERY_TENANT if viewer.viewer is None else viewer.viewer
+        async with self._store.reading(whose) as session:
+            row = await session.get(LedgerEntry, _id(request_id))
+            if row is None or not viewer.may_see(row.adapter or row.base_model):
+                raise _no_request(request_id)
+            tenants = await _tenants(session, [row])
+        (shown,) = await self._shown([row], tenants, viewer.tenant_id)
+        return shown
+
+    async def _shown(
+        self, rows: Sequence[LedgerEntry], tenants: dict[UUID, str], viewer: UUID | None
+    ) -> list[RequestOut]:
+        evictors = {row.evicted_by for row in rows if row.evicted_by is not None}
+        names = await self._names.of(evictors) if evictors else {}
+        return [RequestOut.of(row, tenants.get(row.tenant_id, ""), viewer, names) for row in rows]
+
+
+async def _tenants(session: AsyncSession, rows: Sequence[LedgerEntry]) -> dict[UUID, str]:
+    owners = select(Tenant.id, Tenant.name).where(Tenant.id.in_({row.tenant_id for row in rows}))
+    return {row.id: row.name for row in await session.execute(owners)}
+
+
+def _id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise _no_request(text) from None
+
+
+def _no_request(text: str) -> NotFoundError:
+    return NotFoundError(f"There is no request {text[:63]!r}.")

@@ -14,4 +14,4 @@ async def engine_state(
     overview: NamedDependency[Overview], principal: NamedDependency[Principal]
 ) -> dict[str, EngineLive]:
     """Live state of each engine by base model: everything for operators, a tenant's own adapters for its keys."""
-    return await overview.engines(principal.tenant_id)
+    return await overview.engines(principal)

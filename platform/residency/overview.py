@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from uuid import UUID
 
+from loraplex.platform.auth.principal import Principal
 from loraplex.platform.engine_directory import EngineDirectory
 from loraplex.platform.engines.messages import AdapterState
 from loraplex.platform.engines.status import EngineStatus
@@ -18,15 +19,18 @@ class Overview:
         self._engines = engines
         self._names = names
 
-    async def engines(self, viewer: UUID | None) -> dict[str, EngineLive]:
-        """Every engine by base model: all of it for an operator (None), for a tenant what is its own."""
+    async def engines(self, principal: Principal) -> dict[str, EngineLive]:
+        """Every engine by base model: all of it for an operator, for a tenant what is its own, and of that what a
+        confined key may see."""
+        viewer = principal.viewer
         described = await self._engines.describe()
         states = {base: _seen(described[base].adapters, viewer) for base in described}
         names = await self._names.of(_mentioned(states.values(), viewer))
         found = {}
         for base, status in self._engines.stats().items():
             own = states.get(base, [])
-            adapters = [AdapterLive.of(state, viewer, names) for state in own]
+            live = [AdapterLive.of(state, viewer, names) for state in own]
+            adapters = [adapter for adapter in live if principal.may_see(adapter.adapter)]
             found[base] = _engine(status, adapters, viewer)
         return found
 

@@ -12,8 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import joinedload
 
 from loraplex.platform.catalog.bases import BaseModels
+from loraplex.platform.catalog.identity import identity
 from loraplex.platform.catalog.names import DEFAULT_ALIAS
-from loraplex.platform.catalog.resolve import identity
+from loraplex.platform.catalog.schemas import names
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Adapter, AdapterAlias, AdapterVersion
 from loraplex.platform.db.scope import EVERY_TENANT
@@ -73,10 +74,14 @@ class Pins:
             known = newest.get(row.adapter_id)
             if known is None or row.n > known.n:
                 newest[row.adapter_id] = row
+        by_adapter: defaultdict[UUID, list[AdapterAlias]] = defaultdict(list)
         for alias in named:
+            by_adapter[alias.adapter_id].append(alias)
             if alias.alias == DEFAULT_ALIAS:  # then the plain name does not mean the newest
                 newest.pop(alias.adapter_id, None)
-        meant = {alias.version_id for alias in named} | {row.id for row in newest.values()}
+        meant = {row.id for row in newest.values()} | {
+            row.id for row in rows for alias in by_adapter[row.adapter_id] if names(alias, row)
+        }
         found: defaultdict[str, list[AdapterFile]] = defaultdict(list)
         for row in rows:
             base = self._bases.get(row.base_model)

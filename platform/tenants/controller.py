@@ -1,4 +1,4 @@
-"""Owns the routes of tenants and their keys."""
+"""Owns the routes of tenants."""
 
 from typing import Annotated, Any
 
@@ -8,38 +8,34 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, QueryParameter
 
 from loraplex.platform.auth.guards import requires_operator, requires_tenant_admin
-from loraplex.platform.auth.principal import ADAPTERS, DEFAULT_SCOPES, Principal, Scope, read_scopes
-from loraplex.platform.auth.service import KeyService
+from loraplex.platform.auth.principal import Principal
 from loraplex.platform.body import decode_body
 from loraplex.platform.errors import BadRequestError
 from loraplex.platform.nul import refuse_nul
-from loraplex.platform.tenants.operations import (
-    ChangeTenantOperation,
-    CreateKeyOperation,
-    CreateTenantOperation,
-)
-from loraplex.platform.tenants.schemas import (
-    KeyCreate,
-    KeyList,
-    KeyOut,
-    TenantChange,
-    TenantCreate,
-    TenantList,
-    TenantOut,
-)
+from loraplex.platform.tenants.operations import ChangeTenantOperation, CreateTenantOperation
+from loraplex.platform.tenants.removal import TenantRemovals
+from loraplex.platform.tenants.schemas import TenantChange, TenantCreate, TenantList, TenantOut
 from loraplex.platform.tenants.service import TenantService
 
 Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
+Confirm = Annotated[
+    str,
+    QueryParameter(description="the tenant's name once more: what is deleted does not come back"),
+]
 
 
 class TenantController(Controller):
-    """Operators make and change tenants."""
+    """Operators make, change and delete tenants; a tenant's admins see their own."""
 
     path = "/api/v1/tenants"
     tags = ("tenants",)
-    guards = (requires_operator, refuse_nul)
+    guards = (refuse_nul,)
 
-    @post(operation_id="CreateTenant", operation_class=CreateTenantOperation)
+    @post(
+        operation_id="CreateTenant",
+        operation_class=CreateTenantOperation,
+        guards=[requires_operator],
+    )
     async def create(
         self,
         request: Request[Any, Any, State],
@@ -50,7 +46,7 @@ class TenantController(Controller):
         data = decode_body(await request.body(), TenantCreate)
         return TenantOut.of(await tenants.create(principal, data.name))
 
-    @get(operation_id="ListTenants")
+    @get(operation_id="ListTenants", guards=[requires_operator])
     async def list_tenants(
         self,
         tenants: NamedDependency[TenantService],
@@ -62,7 +58,19 @@ class TenantController(Controller):
         following = rows[-1].name if len(rows) == limit else None
         return TenantList([TenantOut.of(row) for row in rows], following)
 
-    @patch("/{tenant:str}", operation_id="ChangeTenant", operation_class=ChangeTenantOperation)
+    @get("/{tenant:str}", operation_id="GetTenant", guards=[requires_tenant_admin])
+    async def get_tenant(
+        self, tenant: FromPath[str], tenants: NamedDependency[TenantService]
+    ) -> TenantOut:
+        """One tenant."""
+        return TenantOut.of(await tenants.get(tenant))
+
+    @patch(
+        "/{tenant:str}",
+        operation_id="ChangeTenant",
+        operation_class=ChangeTenantOperation,
+        guards=[requires_tenant_admin, requires_operator],
+    )
     async def change(
         self,
         request: Request[Any, Any, State],
@@ -70,74 +78,28 @@ class TenantController(Controller):
         principal: NamedDependency[Principal],
         tenants: NamedDependency[TenantService],
     ) -> TenantOut:
-        """Change a tenant's share of the engines."""
+        """Change a tenant's share of the engines, its storage, or how long its ledger is kept."""
         data = decode_body(await request.body(), TenantChange)
-        return TenantOut.of(await tenants.change(principal, tenant, data.weight, data.max_running))
+        return TenantOut.of(await tenants.change(principal, tenant, data))
 
-
-class KeyController(Controller):
-    """Operators and a tenant's admins make and revoke its keys."""
-
-    path = "/api/v1/tenants/{tenant:str}/keys"
-    tags = ("keys",)
-    guards = (requires_tenant_admin, refuse_nul)
-
-    @post(operation_id="CreateKey", operation_class=CreateKeyOperation)
-    async def create(
+    @delete(
+        "/{tenant:str}",
+        operation_id="DeleteTenant",
+        guards=[requires_tenant_admin, requires_operator],
+    )
+    async def remove(
         self,
-        request: Request[Any, Any, State],
         tenant: FromPath[str],
         principal: NamedDependency[Principal],
         tenants: NamedDependency[TenantService],
-        keys: NamedDependency[KeyService],
-    ) -> KeyOut:
-        """Make a key. Its secret is in this answer and nowhere else."""
-        data = decode_body(await request.body(), KeyCreate)
-        owner = await tenants.get(tenant)
-        scopes = DEFAULT_SCOPES if data.scopes is None else _scopes(data.scopes)
-        key, token = await keys.create(principal, owner.id, data.name, scopes)
-        return KeyOut.of(key, owner.name, token)
-
-    @get(operation_id="ListKeys")
-    async def list_keys(
-        self,
-        tenant: FromPath[str],
-        tenants: NamedDependency[TenantService],
-        keys: NamedDependency[KeyService],
-    ) -> KeyList:
-        """Every key of the tenant, revoked ones included."""
-        owner = await tenants.get(tenant)
-        return KeyList([KeyOut.of(key, owner.name) for key in await keys.list(owner.id)])
-
-    @get("/{key_id:str}", operation_id="GetKey")
-    async def get_key(
-        self,
-        tenant: FromPath[str],
-        key_id: FromPath[str],
-        tenants: NamedDependency[TenantService],
-        keys: NamedDependency[KeyService],
-    ) -> KeyOut:
-        """One key."""
-        owner = await tenants.get(tenant)
-        return KeyOut.of(await keys.get(owner.id, key_id), owner.name)
-
-    @delete("/{key_id:str}", operation_id="RevokeKey")
-    async def revoke(
-        self,
-        tenant: FromPath[str],
-        key_id: FromPath[str],
-        principal: NamedDependency[Principal],
-        tenants: NamedDependency[TenantService],
-        keys: NamedDependency[KeyService],
+        tenant_removals: NamedDependency[TenantRemovals],
+        confirm: Confirm = "",
     ) -> None:
-        """End a key: at once here, within five seconds everywhere."""
+        """Delete a tenant with everything it has; its ledger and its audit trail stay."""
         owner = await tenants.get(tenant)
-        await keys.revoke(principal, owner.id, key_id)
-
-
-def _scopes(names: list[str]) -> frozenset[Scope]:
-    try:
-        return read_scopes(names)
-    except ValueError as error:
-        known = ", ".join([*Scope, ADAPTERS])
-        raise BadRequestError(f"scopes: there are {known}.", param="scopes") from error
+        if confirm != owner.name:
+            raise BadRequestError(
+                f"confirm: say {owner.name!r} again to delete this tenant with all it has.",
+                param="confirm",
+            )
+        await tenant_removals.delete(principal, owner.id)

@@ -1,13 +1,17 @@
-"""Owns the OpenAPI of the routes of tenants and keys that read their body themselves."""
+"""Owns the OpenAPI of the routes of tenants that read their body themselves."""
 
 from dataclasses import dataclass
 
 from litestar.openapi.spec import Operation, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 
-from loraplex.platform.auth.principal import Scope
 from loraplex.platform.body_schema import body_of, object_schema
-from loraplex.platform.tenants.schemas import KEY_NAME_LENGTH, TENANT_NAME, TENANT_NAME_MEANING
+from loraplex.platform.tenants.schemas import (
+    MAX_LEDGER_DAYS,
+    MAX_STORAGE,
+    TENANT_NAME,
+    TENANT_NAME_MEANING,
+)
 
 
 @dataclass
@@ -37,22 +41,17 @@ class ChangeTenantOperation(Operation):
                 maximum=1_000_000,
                 description="most requests of the tenant an engine works on at once; null: no limit",
             ),
-        }
-        self.request_body = body_of("application/json", object_schema(fields, required=[]))
-
-
-@dataclass
-class CreateKeyOperation(Operation):
-    """What a new key may be given."""
-
-    def __post_init__(self) -> None:
-        scope = Schema(type=OpenAPIType.STRING, enum=[scope.value for scope in Scope])
-        fields = {
-            "name": Schema(type=OpenAPIType.STRING, max_length=KEY_NAME_LENGTH),
-            "scopes": Schema(
-                type=OpenAPIType.ARRAY,
-                items=scope,
-                description="inference and adapters unless given",
+            "storage_limit": Schema(
+                type=[OpenAPIType.INTEGER, OpenAPIType.NULL],
+                minimum=0,
+                maximum=MAX_STORAGE,
+                description="bytes of stored weights; null: no limit",
+            ),
+            "ledger_days": Schema(
+                type=[OpenAPIType.INTEGER, OpenAPIType.NULL],
+                minimum=1,
+                maximum=MAX_LEDGER_DAYS,
+                description="how long ledger rows are kept; null: as the service keeps them",
             ),
         }
         self.request_body = body_of("application/json", object_schema(fields, required=[]))

@@ -1,8 +1,8 @@
-"""Owns tenants in the database."""
+"""Owns tenants in the database. How they go is in `removal`."""
 
 from collections.abc import Sequence
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
@@ -12,6 +12,7 @@ from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Tenant
 from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.errors import ConflictError, NotFoundError
+from loraplex.platform.tenants.schemas import TenantChange
 from loraplex.platform.tenants.shares import Shares
 
 
@@ -58,14 +59,8 @@ class TenantService:
             raise _unknown(name)
         return tenant
 
-    async def change(
-        self,
-        actor: Principal,
-        name: str,
-        weight: float | UnsetType = UNSET,
-        max_running: int | UnsetType | None = UNSET,
-    ) -> Tenant:
-        """Give a tenant another share or limit: from the next request on here, within seconds in other processes.
+    async def change(self, actor: Principal, name: str, change: TenantChange) -> Tenant:
+        """Change what a tenant may have: from the next request on here, within seconds in other processes.
 
         Raises:
             NotFoundError: there is none of this name.
@@ -75,21 +70,30 @@ class TenantService:
             tenant = await session.scalar(query)
             if tenant is None:
                 raise _unknown(name)
-            if weight is not UNSET:
-                tenant.weight = weight
-            if max_running is not UNSET:
-                tenant.max_running = max_running
-            record(
-                session,
-                actor,
-                "tenant.change",
-                name,
-                tenant.id,
-                weight=tenant.weight,
-                max_running=tenant.max_running,
-            )
+            before = entitlement(tenant)
+            if change.weight is not UNSET:
+                tenant.weight = change.weight
+            if change.max_running is not UNSET:
+                tenant.max_running = change.max_running
+            if change.storage_limit is not UNSET:
+                tenant.storage_limit = change.storage_limit
+            if change.ledger_days is not UNSET:
+                tenant.ledger_days = change.ledger_days
+            after = entitlement(tenant)
+            if after != before:
+                record(session, actor, "tenant.change", name, tenant.id, before=before, after=after)
         self._shares.forget(tenant.id)
         return tenant
+
+
+def entitlement(tenant: Tenant) -> dict[str, object]:
+    """What a tenant may have, for the audit trail."""
+    return {
+        "weight": tenant.weight,
+        "max_running": tenant.max_running,
+        "storage_limit": tenant.storage_limit,
+        "ledger_days": tenant.ledger_days,
+    }
 
 
 def _unknown(name: str) -> NotFoundError:

@@ -20,6 +20,7 @@ from loraplex.engine.lora import AdapterSource, LoadResult
 from loraplex.engine.model_config import Module
 from support.adapter_files import config_json, lora_tensors, unpack, weights_bytes
 from support.checkpoints import peft_adapter
+from support.patience import PATIENCE_SECONDS
 from support.stores import MemoryStore
 
 PAGE = 2 * 1024 * 1024  # an adapter of the tests takes one
@@ -75,7 +76,7 @@ class Tiers:
 
     def results(self, count: int) -> dict[int, LoadResult]:
         found: list[LoadResult] = []
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while len(found) < count and time.monotonic() < deadline:
             self.cache.wait(1.0)
             found += self.cache.collect()
@@ -90,14 +91,14 @@ class Tiers:
     def wait_for_file(self, identity: str) -> Path:
         """The file appears after the result."""
         path = self.disk.path(disk_entry(identity))
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not path.exists():
             assert time.monotonic() < deadline
             time.sleep(0.01)
         return path
 
     def wait_for_removal(self, identity: str) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while self.disk.path(disk_entry(identity)).exists():
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -168,7 +169,7 @@ def test_handles_of_one_adapter_share_a_load(tiers: Tiers) -> None:
         tiers.cache.register(handle, ref)
     tiers.store.gate.clear()
     tiers.cache.request(10)
-    assert tiers.store.started.wait(10)
+    assert tiers.store.started.wait(PATIENCE_SECONDS)
     tiers.cache.request(11)
     tiers.cache.request(12)
     tiers.store.gate.set()
@@ -199,7 +200,7 @@ def test_a_slow_load_does_not_hold_up_others(tiers: Tiers) -> None:
     tiers.load(2)
     tiers.store.gate.clear()
     tiers.cache.request(1)
-    assert tiers.store.started.wait(10)
+    assert tiers.store.started.wait(PATIENCE_SECONDS)
     assert tiers.load(2)[2].weights is not None
     tiers.store.gate.set()
     assert tiers.results(1)[1].weights is not None
@@ -248,7 +249,7 @@ def test_what_was_collected_stays_until_it_is_released(tiers: Tiers) -> None:
             cache.register(seed, tiers.adapter(seed))
             cache.request(seed)
             while not (results := cache.collect()):
-                cache.wait(5)
+                cache.wait(PATIENCE_SECONDS)
             weights = results[0].weights
             assert weights is not None
             kept[seed], copies[seed] = weights.buffer, weights.buffer.clone()
@@ -266,7 +267,7 @@ def test_forgotten_is_told_when_the_last_byte_has_gone(tiers: Tiers) -> None:
     (ref,) = tiers.register(1)
     tiers.cache.request(1)
     while not (results := tiers.cache.collect()):
-        tiers.cache.wait(5)
+        tiers.cache.wait(PATIENCE_SECONDS)
     weights = results[0].weights
     assert weights is not None
     tiers.wait_for_file(ref.identity)
@@ -275,7 +276,7 @@ def test_forgotten_is_told_when_the_last_byte_has_gone(tiers: Tiers) -> None:
     assert tiers.cache.forgotten() == [], "the engine still reads it"
     assert weights.buffer.any()
     tiers.cache.release(1)
-    tiers.cache.watch(10)
+    tiers.cache.watch(PATIENCE_SECONDS)
     assert tiers.cache.forgotten() == [Forgotten(ref.identity, 1, 1)]
     assert not weights.buffer.any(), "overwritten"
     tiers.wait_for_removal(ref.identity)
@@ -288,7 +289,7 @@ def test_forgotten_while_its_file_is_written(tiers: Tiers) -> None:
     adopt = tiers.disk.adopt
 
     def slow_adopt(entry: str, temporary: Path, size: int, seconds: float) -> None:
-        writing.wait(10)
+        writing.wait(PATIENCE_SECONDS)
         adopt(entry, temporary, size, seconds)
 
     tiers.disk.adopt = slow_adopt  # type: ignore[method-assign]  # stands for a slow disk
@@ -296,7 +297,7 @@ def test_forgotten_while_its_file_is_written(tiers: Tiers) -> None:
     tiers.cache.forget(1)
     assert tiers.cache.forgotten() == []
     writing.set()
-    tiers.cache.watch(10)
+    tiers.cache.watch(PATIENCE_SECONDS)
     assert [gone.identity for gone in tiers.cache.forgotten()] == [ref.identity]
     assert not list(tiers.disk.path("x").parent.iterdir())
 
@@ -360,12 +361,12 @@ def test_forgetting_while_loading(tiers: Tiers) -> None:
     (ref,) = tiers.register(1)
     tiers.store.gate.clear()
     tiers.cache.request(1)
-    assert tiers.store.started.wait(10)
+    assert tiers.store.started.wait(PATIENCE_SECONDS)
     tiers.cache.forget(1)
     (result,) = tiers.cache.collect()
     assert "removed" in str(result.error)
     tiers.store.gate.set()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while tiers.cache.stats().loading:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -377,7 +378,7 @@ def test_forgetting_while_loading(tiers: Tiers) -> None:
 def test_forgetting_before_the_result_is_collected(tiers: Tiers) -> None:
     tiers.register(1)
     tiers.cache.request(1)
-    tiers.cache.wait(10)
+    tiers.cache.wait(PATIENCE_SECONDS)
     tiers.cache.forget(1)
     (result,) = tiers.cache.collect()
     assert result.weights is None
@@ -406,10 +407,12 @@ def test_wait_ends_by_itself(tiers: Tiers) -> None:
     tiers.register(1)
     tiers.load(1)
     tiers.cache.forget(1)
-    tiers.cache.watch(10)  # an adapter that was forgotten is nothing to wait for in a step
+    tiers.cache.watch(
+        PATIENCE_SECONDS
+    )  # an adapter that was forgotten is nothing to wait for in a step
     started = time.monotonic()
     tiers.cache.wait(0.05)
-    assert 0.04 < time.monotonic() - started < 5
+    assert 0.04 < time.monotonic() - started < PATIENCE_SECONDS
 
 
 def test_many_handles_through_a_small_host_tier(tiers: Tiers) -> None:
@@ -437,7 +440,7 @@ def test_local_directories_need_no_store(
         cache.request(handle)
     results: list[LoadResult] = []
     while len(results) < 2:
-        cache.wait(10)
+        cache.wait(PATIENCE_SECONDS)
         results += cache.collect()
     assert sorted((r.handle, r.weights.max_rank) for r in results if r.weights) == [(0, 1), (1, 2)]
     # A file that changes after it was judged is not served.
@@ -449,7 +452,7 @@ def test_local_directories_need_no_store(
     cache.forget(0)
     cache.register(5, ref)
     cache.request(5)
-    cache.wait(10)
+    cache.wait(PATIENCE_SECONDS)
     (result,) = cache.collect()
     assert "changed after it was added" in str(result.error)
     assert b"".join(files.read(ref.weights_sha256)) == data
@@ -485,12 +488,12 @@ def test_an_adapter_pushed_again_before_its_file_is_removed_stops_no_removal(
         tiers.wait_for_file(ref.identity)
         disk.free.clear()
         tiers.load(2)
-        assert disk.stuck.wait(10), "what comes now waits behind this"
+        assert disk.stuck.wait(PATIENCE_SECONDS), "what comes now waits behind this"
         tiers.cache.forget(1)
         tiers.cache.register(11, ref)
         assert tiers.load(11)[11].weights is not None
         disk.free.set()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not (gone := tiers.cache.forgotten()) and time.monotonic() < deadline:
             tiers.cache.watch(0.05)
         assert [each.identity for each in gone] == [ref.identity]

@@ -15,6 +15,7 @@ import pytest
 
 from loraplex.adapters.disk_cache import DiskCache
 from loraplex.adapters.errors import BlobUnavailableError, DigestMismatchError
+from support.patience import PATIENCE_SECONDS
 from support.stores import MemoryStore
 
 
@@ -165,7 +166,7 @@ def test_many_threads_fetch_once(store: MemoryStore, tmp_path: Path) -> None:
     store.gate.clear()
     with ThreadPoolExecutor(8) as pool:
         readings = [pool.submit(read, cache, digest) for _ in range(8)]
-        assert store.started.wait(10)
+        assert store.started.wait(PATIENCE_SECONDS)
         assert read(cache, other) == blob(2), "another file does not wait"
         store.gate.set()
         assert {reading.result(10) for reading in readings} == {blob(1)}
@@ -215,7 +216,7 @@ def test_concurrent_use_within_a_small_cache(store: MemoryStore, tmp_path: Path)
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE_SECONDS)
     assert not failures
     read(cache, digests[0])
     on_disk = files(tmp_path)
@@ -248,7 +249,7 @@ def test_leftovers_of_a_killed_process_are_removed(store: MemoryStore, tmp_path:
         DiskCache(store, tmp_path, 10_000)
         assert files(tmp_path) == {temporary}, "a living writer keeps its file"
         os.kill(writer.pid, signal.SIGKILL)
-        writer.wait(10)
+        writer.wait(PATIENCE_SECONDS)
     assert files(tmp_path) == {temporary}
     DiskCache(store, tmp_path, 10_000)
     assert files(tmp_path) == set()

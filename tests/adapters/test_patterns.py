@@ -57,6 +57,7 @@ def test_what_re2_lacks_is_told_apart(pattern: str) -> None:
 
 def test_exponential_patterns_take_no_time() -> None:
     matches = full_matcher("target_modules", r"(a|a|aa)+(\w+)+(\w*)*\.never")
-    started = time.perf_counter()
+    # Under backtracking this would not end before the universe.
+    started = time.process_time()
     assert not any(matches("a" * 200) for _ in range(20))
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 10

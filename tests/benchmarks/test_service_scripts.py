@@ -23,7 +23,7 @@ def run(results: Path, script: str, *arguments: str) -> list[dict[str, object]]:
     }
     command = [sys.executable, str(BENCHMARKS / f"{script}.py"), "--processes", "1", *arguments]
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, timeout=150
+        command, env=environment, capture_output=True, text=True, check=False, timeout=280
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in (results / f"{script}.jsonl").read_text().splitlines()]

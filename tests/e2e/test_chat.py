@@ -55,7 +55,7 @@ def test_the_templated_text_is_what_a_completion_of_it_continues(styled: Tenant)
 def test_one_process_renders_for_all_and_survives_bad_templates(
     server: Serve, styled: Tenant
 ) -> None:
-    worker = server.child(API)
+    (worker,) = server.children(API)
     for _ in range(3):
         prompt_tokens(styled, "styled")
     (renderer,) = worker.children()

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.patience import PATIENCE_SECONDS
 from support.serve import Serve, Tenant
 from support.services import bearer
 
@@ -33,7 +34,7 @@ def rows_of(server: Serve, tenant: Tenant, count: int) -> list[dict[str, object]
         found: list[dict[str, object]] = tenant.http.get("/api/v1/requests").json()["data"]
         return found
 
-    server.wait(lambda: len(rows()) >= count, 10)
+    server.wait(lambda: len(rows()) >= count)
     assert len(rows()) == count
     return rows()
 
@@ -54,7 +55,7 @@ def test_an_adapter_from_push_to_proven_deletion(server: Serve, adapters: list[P
         # The file is written behind the request's back, and what lies below the device is told once a second.
         return bool(adapters_of(tenant.http, tenant.base).get(mine, {}).get("disk_bytes"))
 
-    server.wait(is_kept, 10)
+    server.wait(is_kept)
     (shown,) = adapters_of(tenant.http, tenant.base).values()
     assert (shown["tenant"], shown["adapter"], shown["version"]) == ("shown", "fox", 1)
     assert (shown["tier"], shown["loads"], shown["requests"]) == ("device", 1, 1)
@@ -66,7 +67,7 @@ def test_an_adapter_from_push_to_proven_deletion(server: Serve, adapters: list[P
 
     path = "/api/v1/adapters/fox?tenant=shown"
     assert server.operator.patch(path, json={"pinned": True}).status_code == 200
-    server.wait(lambda: adapters_of(tenant.http, tenant.base)[mine]["pinned"] is True, 10)
+    server.wait(lambda: adapters_of(tenant.http, tenant.base)[mine]["pinned"] is True)
 
     files = set((server.log.parent / "cache").rglob("*.safetensors"))
     assert tenant.http.delete("/api/v1/adapters/fox").status_code == 204
@@ -128,7 +129,10 @@ def test_limits_reach_the_engine(server: Serve, adapters: list[Path]) -> None:
 
     async def run() -> None:
         async with httpx.AsyncClient(
-            base_url=tenant.url, headers=bearer(tenant.key), timeout=60, trust_env=False
+            base_url=tenant.url,
+            headers=bearer(tenant.key),
+            timeout=PATIENCE_SECONDS,
+            trust_env=False,
         ) as client:
 
             def ask(name: str) -> asyncio.Task[httpx.Response]:
@@ -136,17 +140,19 @@ def test_limits_reach_the_engine(server: Serve, adapters: list[Path]) -> None:
                 return asyncio.create_task(client.post("/v1/completions", json=body))
 
             asked = [ask("fox"), ask("fox")]
-            await asyncio.to_thread(server.wait, lambda: now(fox) == (1, 1), 10)
+            await asyncio.to_thread(server.wait, lambda: now(fox) == (1, 1))
             asked += [ask("owl"), ask("owl"), ask("owl")]
             # One of the tenant's two places is the fox's.
-            await asyncio.to_thread(server.wait, lambda: now(owl) == (1, 2), 10)
+            await asyncio.to_thread(server.wait, lambda: now(owl) == (1, 2))
             assert now(fox) == (1, 1)
             for task in asked:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
 
     asyncio.run(run())
-    server.wait(lambda: now(fox) == now(owl) == (0, 0), 10)
+    server.wait(lambda: now(fox) == now(owl) == (0, 0))
+    # Those that ran were stopped.
+    assert {row["finish_reason"] for row in rows_of(server, tenant, 5)} == {"cancelled"}
 
 
 def test_a_client_that_left_is_in_the_ledger(server: Serve) -> None:

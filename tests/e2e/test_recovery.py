@@ -1,8 +1,6 @@
-"""Processes that die: engines, API workers, the parent. And an orderly stop, and starts that cannot succeed."""
+"""Processes that die: engines, API workers, the parent. And starts that cannot succeed."""
 
-import asyncio
 import json
-import signal
 import subprocess
 import sys
 import threading
@@ -14,13 +12,15 @@ import httpx
 import psutil  # type: ignore[import-untyped]  # ships no types
 import pytest
 
-from support.serve import Serve, Tenant
+from support.patience import PATIENCE_SECONDS
+from support.serve import WAIT_SECONDS, Serve, Tenant
 
 pytestmark = pytest.mark.e2e
 
 ENGINE = "loraplex.platform.engines.worker"
 API = "loraplex.platform.api_worker"
-ENDLESS = {"prompt": "Hello", "max_tokens": 16000, "ignore_eos": True}
+ENDLESS_TOKENS = 16000
+ENDLESS = {"prompt": "Hello", "max_tokens": ENDLESS_TOKENS, "ignore_eos": True}
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,10 @@ def test_an_engine_killed_in_mid_stream(own: Serve, tenant: Tenant) -> None:
             if line:
                 frames.append(line)
             if len(frames) == 3 and not killed_at:
-                own.child(ENGINE).kill()
+                own.kill(ENGINE)
                 killed_at = time.monotonic()
-    assert time.monotonic() - killed_at < 2
+    # By the closed connection, not because the engine is back or a client has lost patience.
+    assert time.monotonic() - killed_at < 30
     error = json.loads(frames[-1].removeprefix("data: "))["error"]
     assert error == {
         "message": "The engine of 'org/tiny' stopped while working on this request.",
@@ -66,13 +67,13 @@ def test_an_engine_killed_in_mid_stream(own: Serve, tenant: Tenant) -> None:
 
 
 def test_a_request_without_a_stream_survives_the_engine(own: Serve, tenant: Tenant) -> None:
-    own.wait(own.is_idle, 20)
+    own.wait(own.is_idle)
     answers: list[httpx.Response] = []
     body = {"prompt": "Hello", "temperature": 0, "max_tokens": 1500, "ignore_eos": True}
     thread = threading.Thread(target=lambda: answers.append(tenant.complete(**body)))
     thread.start()
-    own.wait(lambda: own.counter("running") == 1, 10)
-    own.child(ENGINE).kill()
+    own.wait(lambda: own.counter("running") == 1)
+    own.kill(ENGINE)
     thread.join()
     assert answers[0].status_code == 200
     assert answers[0].json()["usage"]["completion_tokens"] == 1500
@@ -80,10 +81,14 @@ def test_a_request_without_a_stream_survives_the_engine(own: Serve, tenant: Tena
 
 
 def test_an_api_worker_that_dies_takes_only_its_own_requests(own: Serve, tenant: Tenant) -> None:
+    own.wait(own.is_idle)
+    written = own.counter("output_tokens")
     with pytest.raises(httpx.TransportError):
         stream_until_workers_die(own, tenant)
     assert tenant.complete(prompt="Hello", max_tokens=2).status_code == 200
-    own.wait(own.is_idle, 10)  # the engine noticed that nobody reads
+    own.wait(own.is_idle)
+    # The engine noticed that nobody reads.
+    assert own.counter("output_tokens") < written + ENDLESS_TOKENS
 
 
 def stream_until_workers_die(own: Serve, tenant: Tenant) -> None:
@@ -91,35 +96,7 @@ def stream_until_workers_die(own: Serve, tenant: Tenant) -> None:
     with tenant.http.stream("POST", "/v1/completions", json=body) as answer:
         for number, _ in enumerate(answer.iter_lines()):
             if number == 3:
-                for worker in psutil.Process(own.process.pid).children():
-                    if API in worker.cmdline():
-                        worker.kill()
-
-
-async def test_sigterm_lets_requests_in_flight_end(model: Path, tmp_path: Path) -> None:
-    with Serve(model, tmp_path) as serve:
-        tenant = serve.tenant("acme")
-        body = {
-            "model": serve.base,
-            "prompt": "Hello",
-            "max_tokens": 600,
-            "ignore_eos": True,
-            "stream": True,
-        }
-        headers = {"authorization": f"Bearer {tenant.key}"}
-        lines = []
-        async with (
-            httpx.AsyncClient(timeout=60, trust_env=False) as client,
-            client.stream(
-                "POST", f"{serve.url}/v1/completions", json=body, headers=headers
-            ) as answer,
-        ):
-            async for line in answer.aiter_lines():
-                lines.append(line)
-                if len(lines) == 3:
-                    serve.process.send_signal(signal.SIGTERM)
-        assert [line for line in lines if line][-1] == "data: [DONE]"
-        assert await asyncio.to_thread(serve.process.wait, 30) == 0
+                own.kill(API)
 
 
 @pytest.mark.parametrize(
@@ -169,14 +146,18 @@ def test_a_data_directory_in_use_ends_the_start_with_a_sentence(own: Serve, mode
 
 def test_nothing_outlives_a_killed_parent(own: Serve) -> None:
     """The last test with this server."""
-    children = psutil.Process(own.process.pid).children(recursive=True)
-    assert len(children) == 4
+    parent = psutil.Process(own.process.pid)
+    # The workers that an earlier test has killed are back.
+    own.wait(lambda: len(parent.children(recursive=True)) == 4)
+    children = parent.children(recursive=True)
     own.process.kill()
     own.process.wait()
-    _, alive = psutil.wait_procs(children, timeout=15)
+    _, alive = psutil.wait_procs(children, timeout=PATIENCE_SECONDS)
     assert alive == []
 
 
 def run_serve(*options: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "loraplex", "serve", "--device", "cpu", *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False
+    )

@@ -14,6 +14,7 @@ import pytest
 from loraplex.engine.config import EngineConfig
 from loraplex.engine.tokenizer import Tokenizer
 from support.oracle import Oracle
+from support.patience import PATIENCE_SECONDS
 from support.serve import Serve, Tenant
 from support.services import OPERATOR, adapter_files, bearer
 from support.whole_service import WholeService
@@ -101,7 +102,7 @@ async def push(client: httpx.AsyncClient, directory: Path, name: str, **fields: 
 
 async def served(client: httpx.AsyncClient, count: int) -> list[tuple[datetime, datetime]]:
     """Begin and end of each of the `count` answers, from the ledger."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while len(rows := (await client.get("/api/v1/requests")).json()["data"]) < count:  # noqa: ASYNC110 - rows set no event
             await asyncio.sleep(0.1)
     assert len(rows) == count
@@ -164,7 +165,10 @@ def test_promoting_under_load(server: Serve, adapters: list[Path], truth: dict[i
 
     async def run() -> None:
         async with httpx.AsyncClient(
-            base_url=tenant.url, headers=bearer(tenant.key), timeout=60, trust_env=False
+            base_url=tenant.url,
+            headers=bearer(tenant.key),
+            timeout=PATIENCE_SECONDS,
+            trust_env=False,
         ) as client:
             await swap_while_running(client, adapters, truth)
 
@@ -191,7 +195,7 @@ def test_promoting_where_only_one_version_has_room(
             async with httpx.AsyncClient(
                 base_url=service.url,
                 headers=bearer(made.json()["key"]),
-                timeout=60,
+                timeout=PATIENCE_SECONDS,
                 trust_env=False,
             ) as client:
                 await swap_while_running(client, adapters, truth)

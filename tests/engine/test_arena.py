@@ -3,7 +3,6 @@ lost, nothing has two owners, what is in use stays, and nobody's bytes outlive t
 
 from collections import Counter
 
-import pytest
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -227,8 +226,3 @@ class ArenaMachine(RuleBasedStateMachine):
 
 ArenaMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=60, deadline=None)
 TestArenaMachine = ArenaMachine.TestCase
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)

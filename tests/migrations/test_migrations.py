@@ -1,5 +1,8 @@
 """Migrations go up and down on both databases, and arrive at the schema the models describe."""
 
+import asyncio
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -42,6 +45,18 @@ async def test_up_and_down_and_up(database: Database) -> None:
     assert not await migrate.is_current(database)
     assert await tables(database) == set()
     await migrate.upgrade(database)
+    assert await migrate.is_current(database)
+
+
+async def test_two_that_start_together(settings: Settings, database: Database) -> None:
+    async def prepare() -> int:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "loraplex.platform.prepare", stdin=PIPE, stdout=DEVNULL
+        )
+        await process.communicate(settings.to_json().encode())
+        return process.returncode or 0
+
+    assert list(await asyncio.gather(prepare(), prepare())) == [0, 0]
     assert await migrate.is_current(database)
 
 

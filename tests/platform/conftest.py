@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from loraplex.platform.app import create_app
-from loraplex.platform.auth.service import ensure_operator_key
+from loraplex.platform.auth.bootstrap import ensure_operator_key
 from loraplex.platform.db.base import Base, WeightsBase
 from loraplex.platform.db.database import Database, open_database
 from loraplex.platform.db.migrate import upgrade

@@ -124,7 +124,11 @@ async def test_bodies_are_described_in_the_schema(api: Api) -> None:
     paths = (await api.client.get("/schema/openapi.json")).json()["paths"]
     for path, method, fields in (
         ("/api/v1/tenants", "post", {"name"}),
-        ("/api/v1/tenants/{tenant}/keys", "post", {"name", "scopes"}),
+        (
+            "/api/v1/tenants/{tenant}/keys",
+            "post",
+            {"name", "scopes", "adapters", "expires_at"},
+        ),
         ("/api/v1/adapters/{name}/aliases/{alias}", "put", {"version"}),
         (
             "/api/v1/uploads",

@@ -17,7 +17,7 @@ async def test_ready_follows_the_engines(api: Api) -> None:
     api.engines.is_ready = False
     answer = await api.client.get("/ready")
     assert answer.status_code == 503
-    assert answer.json() == {"ready": False, "engines": False, "database": True}
+    assert answer.json() == {"ready": False, "engines": False, "database": True, "draining": False}
 
 
 async def test_ready_follows_the_schema(api: Api) -> None:
@@ -30,7 +30,7 @@ async def test_ready_follows_the_schema(api: Api) -> None:
         async with api.database.weights.transaction() as connection:
             await connection.execute(text(rename.format("gone", "alembic_version")))
     assert answer.status_code == 503
-    assert answer.json() == {"ready": False, "engines": True, "database": False}
+    assert answer.json() == {"ready": False, "engines": True, "database": False, "draining": False}
 
 
 @sqlite_only

@@ -28,8 +28,15 @@ from loraplex.platform.engines.pool import EnginePool
 from loraplex.platform.inference.checks import check_chat, check_completion
 from loraplex.platform.inference.params import chat_params, completion_params
 from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest, StreamOptions
+from loraplex.platform.limits.schemas import LimitSet, PriceSet
 from loraplex.platform.settings import Settings
-from loraplex.platform.tenants.schemas import KeyCreate, TenantCreate
+from loraplex.platform.tenants.key_schemas import (
+    KeyChange,
+    KeyCreate,
+    KeyRotate,
+    OperatorKeyCreate,
+)
+from loraplex.platform.tenants.schemas import TenantChange, TenantCreate
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -164,7 +171,13 @@ def test_every_route_is_documented_and_every_documented_one_exists(app: Litestar
         ChatRequest,
         StreamOptions,
         TenantCreate,
+        TenantChange,
         KeyCreate,
+        KeyChange,
+        KeyRotate,
+        OperatorKeyCreate,
+        LimitSet,
+        PriceSet,
         UploadCreate,
         AliasSet,
     ],

@@ -92,22 +92,20 @@ def test_lower_layers_use_few_packages(layer: str) -> None:
             assert known, f"{file} imports {name}"
 
 
-@pytest.mark.parametrize(
-    ("module", "forbidden"),
-    [
-        ("loraplex", "torch"),
-        ("loraplex.engine.model_config", "torch"),
-        ("loraplex.engine.request", "torch"),
-        ("loraplex.engine.config", "torch"),
-        ("loraplex.engine.tokenizer", "torch"),
-        ("loraplex.adapters.admission", "torch"),
-        ("loraplex.platform.app", "torch"),
-        ("loraplex.platform.supervisor", "torch"),
-        ("loraplex.platform.supervisor", "litestar"),
-        ("loraplex.platform.engines.worker", "litestar"),
-    ],
-)
-def test_light_modules_stay_light(module: str, forbidden: str) -> None:
-    """API workers and the supervisor must not carry torch, an engine process must not carry Litestar."""
-    code = f"import sys, {module}; sys.exit({forbidden!r} in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_light_modules_stay_light() -> None:
+    """What API workers and the supervisor import of the lower layers carries no torch; tests/platform/engines looks at
+    whole processes."""
+    light = [
+        "loraplex",
+        "loraplex.engine.model_config",
+        "loraplex.engine.request",
+        "loraplex.engine.config",
+        "loraplex.engine.tokenizer",
+        "loraplex.adapters.admission",
+    ]
+    lines = [
+        f"import {module}; 'torch' in sys.modules and sys.exit('{module}')" for module in light
+    ]
+    program = "\n".join(["import sys", *lines])
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -14,10 +14,11 @@ from typing import NamedTuple
 import uvicorn
 
 from loraplex.platform.app import create_app
-from loraplex.platform.auth.service import ensure_operator_key
+from loraplex.platform.auth.bootstrap import ensure_operator_key
 from loraplex.platform.db.database import open_database
 from loraplex.platform.db.migrate import upgrade
 from loraplex.platform.settings import Settings
+from support.patience import PATIENCE_SECONDS
 from support.services import OPERATOR, FakeEngines
 
 
@@ -49,7 +50,7 @@ def api_server(settings: Settings) -> Generator[Server]:
         yield Server(f"http://127.0.0.1:{port}", process.pid)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE_SECONDS)
         process.stdout.close()
 
 

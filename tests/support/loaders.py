@@ -12,13 +12,14 @@ from loraplex.adapters.reading import AdapterRef
 from loraplex.adapters.upload import UploadInspector
 from loraplex.engine.lora import LoadResult
 from loraplex.engine.model_config import ModelConfig
-from loraplex.platform.catalog.resolve import identity
+from loraplex.platform.catalog.identity import identity
 from loraplex.platform.db.blobs import CHUNK_SIZE, DatabaseBlobs
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Adapter, AdapterVersion, Blob, BlobState, Tenant
 from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.engines.loader_client import LoaderClient
 from loraplex.platform.settings import Settings
+from support.patience import PATIENCE_SECONDS
 
 
 async def store_adapter(
@@ -82,7 +83,7 @@ class Loading:
     def __init__(self, settings: Settings, base: Path, host_bytes: int) -> None:
         self.client = LoaderClient(settings.to_json(), str(base), torch.float32, host_bytes)
 
-    def load(self, *handles: int, seconds: float = 60) -> dict[int, LoadResult]:
+    def load(self, *handles: int, seconds: float = PATIENCE_SECONDS) -> dict[int, LoadResult]:
         """Request and wait for all results; nothing is released."""
         for handle in handles:
             self.client.request(handle)
@@ -117,7 +118,7 @@ class Loading:
         self.until(enough)
         return found
 
-    def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+    def until(self, condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
         """As a loop would wait."""
         deadline = time.monotonic() + seconds
         while not condition():

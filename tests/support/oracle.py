@@ -45,14 +45,22 @@ class Expected:
 
 
 class Oracle:
-    """transformers + PEFT on one base model and some adapters."""
+    """transformers + PEFT on one base model and some adapters. Remembers what it answered: the same questions are put
+    to many settings of the engine."""
 
     def __init__(self, model_dir: Path, adapters: list[Path]) -> None:
         self._model: PeftModel = load_peft(model_dir, *adapters)
+        self._known: dict[tuple[tuple[int, ...], int | None, int], Expected] = {}
 
-    @torch.no_grad()
     def greedy(self, prompt_ids: list[int], adapter: int | None, num_tokens: int) -> Expected:
         """Continue a prompt with one adapter (its index), or with the base model."""
+        question = (tuple(prompt_ids), adapter, num_tokens)
+        if question not in self._known:
+            self._known[question] = self._ask(prompt_ids, adapter, num_tokens)
+        return self._known[question]
+
+    @torch.no_grad()
+    def _ask(self, prompt_ids: list[int], adapter: int | None, num_tokens: int) -> Expected:
         if adapter is not None:
             self._model.set_adapter(str(adapter))
         with self._model.disable_adapter() if adapter is None else nullcontext():

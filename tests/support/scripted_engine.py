@@ -6,7 +6,8 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import zmq
 
@@ -26,12 +27,15 @@ from loraplex.platform.engines.generation import Generation, Job
 from loraplex.platform.engines.loop import EngineLoop, listen
 from loraplex.platform.engines.messages import AdapterFile
 from loraplex.platform.engines.pulse import Pulse
+from support.patience import PATIENCE_SECONDS
 
 # Prompts that mean something; every other one is answered with the letters a, b, c, ...
 REFUSED = 666
 CRASHES = 13
 FAILS = 17
 MOST_PINNED = 2  # adapters with this handle or a larger one cannot be pinned
+
+T = TypeVar("T")
 
 
 class ScriptedEngine:
@@ -46,6 +50,7 @@ class ScriptedEngine:
         self.shares: list[Share] = []
         self.pinned: set[int] = set()
         self.reports: list[AdapterReport] = []
+        self.steps = 0
         self.timings = Timings(0.25, 0.5, 0.125, 1.0, 1, None)
         self._unloaded: list[Unloaded] = []
         self._step_seconds = step_seconds
@@ -66,6 +71,7 @@ class ScriptedEngine:
 
     def step(self) -> list[Output]:
         time.sleep(self._step_seconds)
+        self.steps += 1
         outputs = []
         for request_id, (request, done) in list(self.running.items()):
             kind = request.prompt_ids[0]
@@ -217,8 +223,13 @@ async def read(generation: Generation) -> list[str]:
     return texts
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that another thread does."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():  # noqa: ASYNC110 - threads set no asyncio events
             await asyncio.sleep(0.01)
+
+
+async def soon(awaited: Awaitable[T]) -> T:
+    """The result; an error instead of waiting for ever."""
+    return await asyncio.wait_for(awaited, PATIENCE_SECONDS)

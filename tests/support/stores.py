@@ -9,6 +9,7 @@ from loraplex.adapters.errors import BlobUnavailableError
 from loraplex.adapters.reading import AdapterRef
 from loraplex.adapters.upload import UploadInspector
 from loraplex.engine.model_config import Module
+from support.patience import PATIENCE_SECONDS
 
 
 class MemoryStore:
@@ -54,7 +55,7 @@ class MemoryStore:
         half = len(data) // 2
         yield data[:half]
         self.started.set()
-        assert self.gate.wait(20), "the test never opened the gate"
+        assert self.gate.wait(PATIENCE_SECONDS), "the test never opened the gate"
         yield data[half:]
 
     def size(self, digest: str) -> int:

@@ -20,7 +20,7 @@ from loraplex.engine.engine import Engine
 from loraplex.engine.model_config import ModelConfig
 from loraplex.engine.model_runner import resolve_device, resolve_dtype
 from loraplex.platform.app import create_app
-from loraplex.platform.auth.service import ensure_operator_key
+from loraplex.platform.auth.bootstrap import ensure_operator_key
 from loraplex.platform.db.database import open_database
 from loraplex.platform.db.migrate import upgrade
 from loraplex.platform.engines.adapters import AdapterHandles

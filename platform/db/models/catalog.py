@@ -161,7 +161,9 @@ class AdapterAlias(TenantOwned, Base):
 class GoldenPrompt(Row, TenantOwned, Base):
     """A prompt with the answer its version gives, greedily; checked again when an engine has loaded the version.
 
-    `result` tells what the last check found: `passed`, `failed`, None before the first.
+    `expected` is None until a first answer was recorded. `result` tells what the last check found: `recorded`,
+    `passed`, `failed`, None before the first. `epoch` is the engine life it was checked in last; who checks it now holds it
+    until `locked_until`.
     """
 
     __tablename__ = "golden_prompt"
@@ -170,10 +172,12 @@ class GoldenPrompt(Row, TenantOwned, Base):
     version_id: Mapped[UUID] = mapped_column(ForeignKey("adapter_version.id", ondelete="CASCADE"))
     prompt: Mapped[dict[str, object]]
     max_tokens: Mapped[int]
-    expected: Mapped[str] = mapped_column(Text)
+    expected: Mapped[str | None] = mapped_column(Text)
     result: Mapped[str | None] = mapped_column(String(16))
     answer: Mapped[str | None] = mapped_column(Text)
     checked_at: Mapped[datetime | None]
+    epoch: Mapped[str | None] = mapped_column(String(16))
+    locked_until: Mapped[datetime | None]
 
     __table_args__ = (Index(None, "version_id"), Index(None, "tenant_id"))
 

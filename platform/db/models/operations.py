@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from loraplex.platform.db.base import Base, Row, TenantOwned, utc_now
@@ -12,7 +12,8 @@ from loraplex.platform.db.base import Base, Row, TenantOwned, utc_now
 class AuditEntry(Row, TenantOwned, Base):
     """One change somebody made; append-only, and kept when what it speaks of is gone (hence no foreign keys).
 
-    `actor` is the id of a key or a user, `actor_name` its name at that time. `before` and `after` hold what changed.
+    `actor` is the id of a key or a user, `actor_name` its name at that time, `by_operator` whether it stood above
+    tenants. `before` and `after` hold what changed.
     """
 
     __tablename__ = "audit"
@@ -20,6 +21,7 @@ class AuditEntry(Row, TenantOwned, Base):
     tenant_id: Mapped[UUID | None]
     actor: Mapped[str] = mapped_column(String(12))
     actor_name: Mapped[str] = mapped_column(String(254), default="", server_default="")
+    by_operator: Mapped[bool] = mapped_column(default=False, server_default=false())
     address: Mapped[str] = mapped_column(String(64), default="", server_default="")
     action: Mapped[str] = mapped_column(String(64))
     target: Mapped[str] = mapped_column(String(255))
@@ -31,13 +33,16 @@ class AuditEntry(Row, TenantOwned, Base):
 
 
 class Webhook(Row, TenantOwned, Base):
-    """Where a tenant wants to be told of events; `secret` signs what is sent. An empty list of `events` means all."""
+    """Where a tenant wants to be told of events; `secret` signs what is sent, until `previous_until` beside the one
+    before. An empty list of `events` means all."""
 
     __tablename__ = "webhook"
 
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenant.id", ondelete="CASCADE"))
     url: Mapped[str] = mapped_column(String(2048))
     secret: Mapped[str] = mapped_column(String(64))
+    previous_secret: Mapped[str | None] = mapped_column(String(64))
+    previous_until: Mapped[datetime | None]
     events: Mapped[list[str]]
     description: Mapped[str] = mapped_column(String(200), default="")
     disabled_at: Mapped[datetime | None]

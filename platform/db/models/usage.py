@@ -78,13 +78,19 @@ class Price(Row, Base):
 
 class ApiWorker(Base):
     """One API worker process that lives, or died less than a lease ago. Whose heartbeat stands still is dead, and what
-    it had reserved is settled by another."""
+    it had reserved is settled by another.
+
+    `host`, `pid` and `birth` name the process for others on the same host, see `reaper.process_identity`; `service` is
+    the same for workers that talk to the same engines.
+    """
 
     __tablename__ = "api_worker"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     host: Mapped[str] = mapped_column(String(255))
     pid: Mapped[int]
+    birth: Mapped[int] = mapped_column(BigInteger)
+    service: Mapped[str] = mapped_column(String(64))
     started_at: Mapped[datetime] = mapped_column(default=utc_now)
     heartbeat_at: Mapped[datetime] = mapped_column(default=utc_now)
 
@@ -96,8 +102,9 @@ class LedgerEntry(Row, TenantOwned, Base):
     another worker from what the engine knew. `key_id` is a key's or, from the playground, a user's id; `answer_id` the
     id in the answer's body; `choices` how many generations ran. While reserved, `finish_reason` is `running`,
     `reserved_tokens` and `reserved_nanos` what limits count for it, `worker_id` who works on it; `limited` names the
-    meters that count it. Tokens are those handed over. Times are milliseconds: `first_token_ms` and `total_ms` as the
-    API worker saw them, the four others as the engine did for the choice that ended last; they are unknown where the
+    meters that count it. `input_nanos`, `cached_nanos` and `output_nanos` are the prices per token when it was
+    reserved, at which it is settled. Tokens are those handed over. Times are milliseconds: `first_token_ms` and
+    `total_ms` as the API worker saw them, the four others as the engine did for the choice that ended last; they are unknown where the
     engine did not end the request. `evicted_by` is the identity of the adapter whose arrival had pushed this request's
     adapter out, or "kv".
     """
@@ -122,6 +129,9 @@ class LedgerEntry(Row, TenantOwned, Base):
     output_tokens: Mapped[int]
     reserved_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
     reserved_nanos: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    input_nanos: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    cached_nanos: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    output_nanos: Mapped[int] = mapped_column(BigInteger, server_default="0")
     cost_nanos: Mapped[int] = mapped_column(BigInteger, server_default="0")
     limited: Mapped[list[list[str]] | None]
     total_ms: Mapped[float]

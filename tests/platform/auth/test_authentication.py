@@ -5,8 +5,9 @@ from uuid import UUID
 
 import pytest
 
+from loraplex.platform.auth.authenticator import CACHE_SECONDS, Authenticator
+from loraplex.platform.auth.bootstrap import ensure_operator_key
 from loraplex.platform.auth.keys import generate, key_id
-from loraplex.platform.auth.service import CACHE_SECONDS, Authenticator, ensure_operator_key
 from loraplex.platform.db.base import utc_now
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import ApiKey

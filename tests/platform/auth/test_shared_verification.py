@@ -9,11 +9,13 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
+from loraplex.platform.auth.authenticator import CACHE_SECONDS, Authenticator
+from loraplex.platform.auth.key_service import KeyService
 from loraplex.platform.auth.principal import Principal
-from loraplex.platform.auth.service import CACHE_SECONDS, Authenticator, KeyService
 from loraplex.platform.db.database import Database, Store
 from loraplex.platform.db.scope import Whose
 from loraplex.platform.errors import AuthenticationError
+from support.patience import PATIENCE_SECONDS
 from support.services import OPERATOR, Api, sqlite_only
 
 pytestmark = sqlite_only
@@ -40,7 +42,7 @@ class GatedStore(Store):
             raise self.failure
 
     async def until_one_waits(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await self.reached.wait()
 
     def close(self) -> None:

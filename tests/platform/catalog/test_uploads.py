@@ -10,11 +10,11 @@ from uuid import UUID
 
 import httpx
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, select, update
 
 from loraplex.platform.catalog.weights import Weights
 from loraplex.platform.db.base import utc_now
-from loraplex.platform.db.models import Upload
+from loraplex.platform.db.models import Blob, BlobChunk, Upload
 from loraplex.platform.db.scope import EVERY_TENANT
 from support.services import Api, adapter_files, bearer, with_config
 
@@ -230,17 +230,34 @@ async def test_the_sweep_takes_expired_uploads_and_orphaned_chunks_only(
         yield b"left behind by a crash"
 
     await weights.chunks.append(UUID(int=1), orphan())
+    # Of an upload that was cancelled while it was sent: only what came afterwards is there.
+    async with api.database.weights.transaction() as connection:
+        late = {"blob_id": UUID(int=2), "seq": 8, "data": b"late"}
+        await connection.execute(insert(BlobChunk), [late])
     async with api.database.main.writing(EVERY_TENANT) as session:
         past = utc_now() - timedelta(seconds=1)
         await session.execute(
             update(Upload).where(Upload.id == UUID(uploads[0])).values(expires_at=past)
         )
-    assert await weights.sweep() == 2
-    assert await weights.sweep() == 0
+    assert sum(await weights.sweep()) == 3
+    assert sum(await weights.sweep()) == 0
     blobs, _, open_uploads = await api.stored()
     assert (blobs, open_uploads) == (2, 1)
     await send(api, key, uploads[1], files["weights"][5000:], 5000)
     assert (await complete(api, key, uploads[1])).status_code == 201
+
+
+async def test_cancelling_what_was_completed_a_moment_ago_leaves_the_version(
+    api: Api, files: dict[str, bytes]
+) -> None:
+    key = await api.tenant("acme")
+    await api.push(key, files, "kept")
+    async with api.database.main.reading(EVERY_TENANT) as session:
+        blob_id = await session.scalar(select(Blob.id))
+    assert blob_id is not None
+    weights = Weights(api.database)
+    await weights.discard(blob_id)
+    assert await weights.chunks.length(blob_id) == len(files["weights"])
 
 
 async def test_open_uploads_are_limited(api: Api, adapter_dir: Path) -> None:

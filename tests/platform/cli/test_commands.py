@@ -89,12 +89,21 @@ def test_shares_and_pins(server: Server, operator: Run, tenant: Run, adapter_dir
     assert changed.stdout == "a: not pinned, most running: 2.\n"
 
 
-def test_the_life_of_an_adapter(tenant: Run, adapter_dir: Path, other_adapter_dir: Path) -> None:
+def test_the_life_of_an_adapter(
+    tenant: Run, adapter_dir: Path, other_adapter_dir: Path, tmp_path: Path
+) -> None:
     first = tenant("adapter", "push", adapter_dir, "--name", "a", "--alias", "prod")
     assert first.exit_code == 0, first.output
     assert first.stdout == "a@1 is ready (rank 8), named a@prod.\n"
-    pushed = tenant("adapter", "push", other_adapter_dir, "--name", "a", "--json")
-    assert json.loads(pushed.stdout)["version"] == 2
+    defaults, golden = tmp_path / "defaults.json", tmp_path / "golden.json"
+    defaults.write_text('{"temperature": 0}')
+    golden.write_text('[{"prompt": [1], "expected": "x"}]')
+    extras = ("--parent", "1", "--defaults", defaults, "--golden", golden)
+    pushed = tenant("adapter", "push", other_adapter_dir, "--name", "a", *extras, "--json")
+    version = json.loads(pushed.stdout)
+    assert (version["version"], version["parent"]) == (2, 1)
+    assert version["defaults"] == {"temperature": 0}
+    assert version["golden"][0]["expected"] == "x"
     assert tenant("adapter", "promote", "a").stdout == "a@prod names version 2.\n"
     assert tenant("adapter", "rollback", "a").stdout == "a@prod names version 1.\n"
     assert tenant("adapter", "promote", "a@2", "--alias", "canary").exit_code == 0
@@ -102,6 +111,11 @@ def test_the_life_of_an_adapter(tenant: Run, adapter_dir: Path, other_adapter_di
     assert "canary → 2, prod → 1" in shown
     assert "prod → 1" in tenant("adapter", "list").stdout
     assert json.loads(tenant("adapter", "show", "a", "--json").stdout)["name"] == "a"
+    split = tenant("adapter", "promote", "a", "--split", "1=90, 2=10")
+    assert split.stdout == "a@prod names versions 1 (0.9), 2 (0.1).\n"
+    assert "prod → 1 (0.9), 2 (0.1)" in tenant("adapter", "list").stdout
+    assert tenant("adapter", "promote", "a", "2").stdout == "a@prod names version 2.\n"
+    assert "versions 1 (0.9)" in tenant("adapter", "rollback", "a").stdout
     refused = tenant("adapter", "delete", "a@1", "--yes")
     assert refused.exit_code == 1
     assert "The alias 'prod' names a@1" in refused.stderr
@@ -126,8 +140,10 @@ def test_a_refused_adapter_is_one_sentence(tenant: Run, adapter_dir: Path, tmp_p
         (("adapter", "show", "none"), "There is no adapter 'none'."),
         (("adapter", "promote", "none"), "There is no adapter 'none'."),
         (("adapter", "rollback", "none"), "There is no adapter 'none'."),
+        (("adapter", "promote", "none@1", "2"), "Name one version, or a split, not both."),
+        (("adapter", "promote", "none", "--split", "1"), "write VERSION=WEIGHT,VERSION=WEIGHT."),
         (("adapter", "delete", "none@x"), "write NAME or NAME@N"),
-        (("tenant", "list"), "This needs an operator's key."),
+        (("tenant", "list"), "Only operators may do this."),
         (("key", "create", "other"), "There is no tenant 'other'."),
     ],
 )

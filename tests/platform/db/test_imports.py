@@ -13,11 +13,3 @@ def test_the_database_needs_neither_the_web_framework_nor_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
-
-
-def test_an_api_worker_needs_no_torch() -> None:
-    code = "import sys, loraplex.platform.app; print('torch' in sys.modules)"
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "False"

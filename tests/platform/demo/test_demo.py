@@ -13,6 +13,7 @@ import pytest
 
 from loraplex.platform.demo.adapters import RECIPES
 from loraplex.platform.demo.server import choose_port
+from support.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.e2e
 DEMO = [sys.executable, "-m", "loraplex", "demo", "--device", "cpu"]
@@ -58,13 +59,13 @@ def test_an_interrupt_ends_demo_and_server(number: signal.Signals, tmp_path: Pat
         text=True,
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 200
         while not _answers(port):
             assert demo.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.2)
         demo.send_signal(number)
-        _, errors = demo.communicate(timeout=60)
+        _, errors = demo.communicate(timeout=PATIENCE_SECONDS)
     finally:
         demo.kill()
     assert demo.returncode == 128 + number
@@ -75,6 +76,6 @@ def test_an_interrupt_ends_demo_and_server(number: signal.Signals, tmp_path: Pat
 
 def _answers(port: int) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=5).is_success
+        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=PATIENCE_SECONDS).is_success
     except httpx.TransportError:
         return False

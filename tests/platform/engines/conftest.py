@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 
 from loraplex.platform.engines.client import EngineClient
+from support.patience import PATIENCE_SECONDS
 from support.scripted_engine import EngineThread, Start
 
 
 @pytest.fixture(autouse=True)
-def _short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An idle loop looks up this often, so tests end sooner."""
+def _times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle loop looks up often, so tests end sooner. And where no test says so, an engine is not taken for lost
+    because a loaded machine kept its pulse from beating."""
     monkeypatch.setattr("loraplex.platform.engines.loop.TICK_SECONDS", 0.05)
+    monkeypatch.setattr("loraplex.platform.engines.client.SILENCE_SECONDS", 600.0)
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def engines(endpoint: str) -> Iterator[Start]:
 
 @pytest.fixture
 async def client(endpoint: str) -> AsyncIterator[EngineClient]:
-    client = EngineClient("base", endpoint, patience=5.0)
+    client = EngineClient("base", endpoint, patience=PATIENCE_SECONDS)
     await client.start()
     yield client
     await client.close()

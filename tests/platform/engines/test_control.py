@@ -24,13 +24,15 @@ from loraplex.platform.engines.messages import (
 )
 from loraplex.platform.engines.outcome import Outcome
 from loraplex.platform.errors import BadRequestError, EngineUnavailableError
-from support.scripted_engine import FAILS, REFUSED, Start, job, read, until
+from support.patience import PATIENCE_SECONDS
+from support.scripted_engine import FAILS, REFUSED, Start, job, read, soon, until
 
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An engine tells this often that it lives, so tests end sooner."""
+    """An engine tells this often that it lives, so tests end sooner; a description may take longer than it should."""
     monkeypatch.setattr("loraplex.platform.engines.pulse.BEAT_SECONDS", 0.05)
+    monkeypatch.setattr("loraplex.platform.engines.control.ANSWER_SECONDS", PATIENCE_SECONDS)
 
 
 def adapter(identity: str) -> AdapterFile:
@@ -60,7 +62,7 @@ async def test_a_purge_tells_what_every_tier_removed(engines: Start, client: Eng
     await asyncio.sleep(0.05)
     assert not purge.done(), "the tiers below are not through"
     life.adapters.go.set()
-    done = await asyncio.wait_for(purge, 2)
+    done = await soon(purge)
     assert (done.identity, done.pages, done.blocks) == ("t/a", 3, 5)
     assert (done.host_entries, done.disk_files, done.requests) == (1, 1, 1)
     running.close()
@@ -71,7 +73,7 @@ async def test_an_adapter_the_engine_never_had_is_purged_from_the_tiers_below(
 ) -> None:
     engines()
     await until(lambda: client.ready)
-    done = await asyncio.wait_for(client.control.purge("t/unknown"), 2)
+    done = await soon(client.control.purge("t/unknown"))
     assert (done.pages, done.blocks, done.host_entries, done.disk_files) == (0, 0, 1, 1)
 
 
@@ -82,7 +84,7 @@ async def test_a_purge_waits_for_an_engine_that_is_down(
     await asyncio.sleep(0.05)
     assert not purge.done()
     life = engines()
-    await asyncio.wait_for(purge, 5)
+    await soon(purge)
     assert set(life.adapters.purged) == {"t/a"}
 
 
@@ -99,7 +101,7 @@ async def test_a_wish_sent_twice_is_one_and_a_second_wish_begins_after_the_first
     await asyncio.sleep(0.05)
     assert len(life.adapters.purged) == 1
     life.adapters.go.set()
-    await asyncio.wait_for(asyncio.gather(first, second), 2)
+    await soon(asyncio.gather(first, second))
     assert life.adapters.purged == ["t/a", "t/a"]
 
 
@@ -123,7 +125,7 @@ async def test_a_purged_adapter_is_pinned_no_more(engines: Start, client: Engine
     await until(lambda: client.ready)
     client.control.pin([adapter("t/a")])
     await until(lambda: life.engine.pinned == {0})
-    await asyncio.wait_for(client.control.purge("t/a"), 2)
+    await soon(client.control.purge("t/a"))
     client.control.pin([])
     client.control.pin([adapter("t/a")])  # pushed again
     await until(lambda: life.engine.pinned == {0, 1})
@@ -153,7 +155,7 @@ async def test_a_purged_adapter_is_in_no_tier_at_once_and_may_come_back(
 ) -> None:
     life = engines()
     await read(await client.generate([adapter_job("t/a")]))
-    await asyncio.wait_for(client.control.purge("t/a"), 2)
+    await soon(client.control.purge("t/a"))
     for _ in range(2):
         described = await client.control.describe()
         assert described is not None
@@ -312,11 +314,15 @@ async def test_a_job_that_survives_its_engine_is_told_of_once(
 ) -> None:
     life = engines(step_seconds=0.005)
     told = Told()
-    generation = await client.generate([job(tokens=40)], told)
+    # For the first engine ten seconds of work, for the second less than one.
+    generation = await client.generate([job(tokens=2000)], told)
     collecting = asyncio.create_task(generation.collect())
     await until(lambda: bool(generation.slots[0].pending))
     life.stop()
-    engines()
-    deltas = await asyncio.wait_for(collecting, 10)
-    assert deltas[0].output_tokens == 40
-    assert [(i, o.finish_reason, o.output_tokens) for i, o in told.outcomes] == [(0, "length", 40)]
+    successor = engines()
+    deltas = await soon(collecting)
+    assert successor.engine.seen == {(1, 2): 1}
+    assert deltas[0].output_tokens == 2000
+    assert [(i, o.finish_reason, o.output_tokens) for i, o in told.outcomes] == [
+        (0, "length", 2000)
+    ]

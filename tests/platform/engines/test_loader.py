@@ -121,9 +121,9 @@ def test_a_life_of_loads_purges_and_a_restart(world: World) -> None:
         assert restored[:3] == [world.refs[n] for n in (COUNT - 1, 3, 2)]
         assert {ref.identity for ref in restored} == {r.identity for r in world.refs[1:]}
         world.register(life)
-        started = time.monotonic()
-        world.check(3, life.load(3)[3].weights)
-        assert time.monotonic() - started < 1
+        again = life.load(3)[3]
+        world.check(3, again.weights)
+        assert again.seconds == 0, "it was on the host"
         assert not (world.cache / f"{'0' * 64}.safetensors").exists()
         life.client.forget(None, world.refs[2].identity)  # one no handle stands for
         assert life.forgotten() == [Forgotten(world.refs[2].identity, 1, 1)]
@@ -193,13 +193,21 @@ def test_what_kills_every_loader_fails_in_the_end(world: World) -> None:
 def test_a_loader_that_hangs_is_replaced(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(loader_client, "SILENT_SECONDS", 3.0)
     with loading(world.settings, world.base, host_bytes=3 * 2**21) as life:
         world.register(life)
         life.load(0)
         hanging = life.client.pid
         assert hanging is not None
         os.kill(hanging, signal.SIGSTOP)
-        world.check(1, life.load(1)[1].weights)
-        assert life.client.pid != hanging
+        life.client.request(1)
+
+        def replaced() -> bool:
+            life.client.stats()  # takes what has arrived, and sees whether it lives
+            return life.client.pid != hanging
+
+        # No longer than that: its successor may be silent for a while on a loaded machine.
+        with monkeypatch.context() as patch:
+            patch.setattr(loader_client, "SILENT_SECONDS", 0.5)
+            life.until(replaced)
         assert "hangs" in caplog.text
+        world.check(1, life.load(1)[1].weights)

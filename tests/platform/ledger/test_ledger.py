@@ -1,58 +1,40 @@
-"""The ledger: what is written, that nothing is lost in orderly operation, and who may read what."""
+"""The ledger: what is shown of a request, and who may read what."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import pytest
 from sqlalchemy import select
 
 from loraplex.engine.request import Timings
-from loraplex.platform.catalog.resolve import ResolvedVersion
-from loraplex.platform.db.database import Database
-from loraplex.platform.db.models import LedgerEntry, Tenant
+from loraplex.platform.db.models import Tenant
 from loraplex.platform.db.scope import EVERY_TENANT
-from loraplex.platform.engines.outcome import Outcome
-from loraplex.platform.ledger import recorder as recorder_module
-from loraplex.platform.ledger.recorder import Recorder
+from loraplex.platform.metering.limits import Demand
+from loraplex.platform.metering.service import Metering
+from loraplex.platform.metering.settlement import SETTLED, Settlement
+from loraplex.platform.metering.work import Request
+from support.meters import metering
 from support.services import OPERATOR, Api, bearer, sqlite_only
 
 TIMINGS = Timings(0.25, 1.5, 0.125, 2.0, 1, 7)
 
 
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder_module, "FLUSH_SECONDS", 0.01)
-    monkeypatch.setattr(recorder_module, "RETRY_SECONDS", 0.01)
-
-
-def version(adapter: str = "fox", n: int = 3) -> ResolvedVersion:
-    return ResolvedVersion(
-        uuid4(), adapter, n, "t/d", "d" * 64, "s" * 64, 10, b"{}", None, max_running=None
+async def write(
+    own: Metering,
+    tenant: UUID,
+    answer_id: str,
+    adapter: str | None = "fox",
+    evicted_by: str | None = None,
+) -> None:
+    """One settled request."""
+    asked = Request(tenant, "key1", answer_id, "completions", "tiny", Demand(30, 1, 9, 99))
+    if adapter is not None:
+        asked = asked._replace(
+            adapter_id=uuid4(), adapter=adapter, version=3, version_id=uuid4(), digest="d" * 64
+        )
+    kept = await own.reserve(asked)
+    await own.settle(
+        Settlement(kept.id, SETTLED, "stop", 30, 16, 9, 4.0, 1.875, TIMINGS, evicted_by)
     )
-
-
-def outcome(reason: str = "stop", evicted_by: str | None = None) -> Outcome:
-    return Outcome(reason, 30, 16, 9, 4.0, 1.875, TIMINGS, evicted_by)
-
-
-class Seen:
-    def __init__(self) -> None:
-        self.outcomes: list[tuple[str, Outcome]] = []
-
-    def __call__(self, base: str, outcome: Outcome) -> None:
-        self.outcomes.append((base, outcome))
-
-
-@asynccontextmanager
-async def recording(database: Database, seen: Seen | None = None) -> AsyncIterator[Recorder]:
-    """A recorder that has written everything when the block is left."""
-    recorder = Recorder(database, seen or Seen())
-    running = asyncio.create_task(recorder.run())
-    yield recorder
-    await recorder.close(running)
 
 
 async def tenant_id(api: Api, name: str) -> UUID:
@@ -69,20 +51,21 @@ async def requests(api: Api, key: str, query: str = "") -> list[dict[str, object
     return data
 
 
-async def test_a_row_says_what_an_answer_took(api: Api) -> None:
+async def test_a_row_says_what_a_request_took(api: Api) -> None:
     key = await api.tenant("acme")
-    owner, seen = await tenant_id(api, "acme"), Seen()
-    async with recording(api.database, seen) as recorder:
-        settle = recorder.account(owner, "key1", "cmpl-1", "tiny", version())
-        settle(0, outcome())
-        base_only = recorder.account(owner, "key1", "cmpl-2", "tiny", None)
-        base_only(1, Outcome("cancelled", 5, 0, 2, 0.5, None, None, None))
-    newest, oldest = await requests(api, key)
+    owner = await tenant_id(api, "acme")
+    async with metering(api.database) as own:
+        await write(own, owner, "cmpl-1")
+        wanted = Request(owner, "key1", "chatcmpl-2", "chat", "tiny", Demand(5, 3, 9, 99))
+        await own.reserve(wanted)
+        newest, oldest = await requests(api, key)
     assert {name: oldest[name] for name in oldest if name not in ("id", "created_at")} == {
         "tenant": "acme",
         "key": "key1",
         "answer_id": "cmpl-1",
-        "choice": 0,
+        "endpoint": "completions",
+        "state": "settled",
+        "choices": 1,
         "base": "tiny",
         "adapter": "fox",
         "version": 3,
@@ -91,6 +74,7 @@ async def test_a_row_says_what_an_answer_took(api: Api) -> None:
         "prompt_tokens": 30,
         "cached_tokens": 16,
         "output_tokens": 9,
+        "cost": 0.0,
         "total_ms": 4000.0,
         "first_token_ms": 1875.0,
         "queue_ms": 250.0,
@@ -100,66 +84,19 @@ async def test_a_row_says_what_an_answer_took(api: Api) -> None:
         "preemptions": 1,
         "evicted_by": None,
     }
-    assert (newest["choice"], newest["adapter"], newest["finish_reason"]) == (1, None, "cancelled")
+    # One that runs is there already.
+    assert (newest["choices"], newest["adapter"], newest["finish_reason"]) == (3, None, "running")
+    assert (newest["state"], newest["endpoint"]) == ("reserved", "chat")
     assert newest["queue_ms"] is newest["first_token_ms"] is None
-    assert [base for base, _ in seen.outcomes] == ["tiny", "tiny"]
-
-
-async def test_closing_writes_everything_in_order(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(recorder_module, "BATCH", 7)
-    monkeypatch.setattr(recorder_module, "FLUSH_SECONDS", 0.3)
-    await api.tenant("acme")
-    owner = await tenant_id(api, "acme")
-    async with recording(api.database) as recorder:
-        settle = recorder.account(owner, "key1", "cmpl-1", "tiny", None)
-        for choice in range(20):
-            settle(choice, outcome())
-    async with api.database.main.reading(EVERY_TENANT) as session:
-        query = select(LedgerEntry.choice).order_by(LedgerEntry.id)
-        assert list(await session.scalars(query)) == list(range(20))
-
-
-async def test_a_database_that_is_away_for_a_while_costs_no_row(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await api.tenant("acme")
-    owner = await tenant_id(api, "acme")
-    attempts = 0
-    write = Recorder._write
-
-    async def failing(self: Recorder, rows: list[recorder_module.Row]) -> None:
-        nonlocal attempts
-        attempts += 1
-        if attempts <= 2:
-            raise ConnectionRefusedError
-        await write(self, rows)
-
-    monkeypatch.setattr(Recorder, "_write", failing)
-    async with recording(api.database) as recorder:
-        settle = recorder.account(owner, "key1", "cmpl-1", "tiny", None)
-        settle(0, outcome())
-        while attempts < 2:  # noqa: ASYNC110 - counting sets no event
-            await asyncio.sleep(0.005)
-        settle(1, outcome())
-    async with api.database.main.reading(EVERY_TENANT) as session:
-        assert sorted(await session.scalars(select(LedgerEntry.choice))) == [0, 1]
 
 
 async def test_pages_filters_and_owners(api: Api) -> None:
     keys = {name: await api.tenant(name) for name in ("acme", "globex")}
-    async with recording(api.database) as recorder:
+    async with metering(api.database) as own:
         for number in range(5):
             for name in keys:
-                settle = recorder.account(
-                    await tenant_id(api, name),
-                    "k",
-                    f"cmpl-{name}-{number}",
-                    "tiny",
-                    version("ab"[number % 2]),
-                )
-                settle(0, outcome())
+                owner = await tenant_id(api, name)
+                await write(own, owner, f"cmpl-{name}-{number}", "ab"[number % 2])
     acme = await requests(api, keys["acme"])
     assert [row["answer_id"] for row in acme] == [f"cmpl-acme-{n}" for n in (4, 3, 2, 1, 0)]
     assert {row["tenant"] for row in acme} == {"acme"}
@@ -199,10 +136,9 @@ async def test_an_evictor_is_named_to_those_who_may_know_it(api: Api, adapter_di
         digests[name] = f"{await tenant_id(api, name)}/{pushed.json()['digest']}"
     owner = await tenant_id(api, "acme")
     evictors = [digests["acme"], digests["globex"], "kv", f"{owner}/{'0' * 64}", None]
-    async with recording(api.database) as recorder:
-        settle = recorder.account(owner, "k", "cmpl-1", "tiny", version())
-        for choice, evictor in enumerate(evictors):
-            settle(choice, outcome(evicted_by=evictor))
+    async with metering(api.database) as own:
+        for evictor in evictors:
+            await write(own, owner, "cmpl-1", evicted_by=evictor)
     mine = [row["evicted_by"] for row in reversed(await requests(api, keys["acme"]))]
     assert mine == ["of-acme@1", "another tenant's adapter", "KV", "a deleted adapter", None]
     text = str(await requests(api, keys["acme"]))

@@ -38,7 +38,7 @@ async def test_keys_show_their_secret_once(api: Api) -> None:
     listed = (await api.client.get("/api/v1/tenants/acme/keys", headers=OPS)).json()["data"]
     assert len(listed) == 1
     assert "key" not in listed[0]
-    assert listed[0]["scopes"] == ["adapters", "inference"]
+    assert listed[0]["scopes"] == ["adapters:read", "adapters:write", "inference", "usage"]
     assert listed[0]["hint"] == f"…{key[-4:]}"
     assert key.split("_")[3] not in str(listed)
 

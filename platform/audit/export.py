@@ -1,0 +1,32 @@
+"""Owns the audit trail as files: JSON Lines and CSV, written page by page."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from enum import StrEnum
+
+import msgspec
+
+from loraplex.platform.audit.schemas import AuditOut
+from loraplex.platform.spreadsheet import CSV, csv_file
+
+COLUMNS = AuditOut.__struct_fields__
+
+
+class Format(StrEnum):
+    """How entries are written."""
+
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+MEDIA_TYPES = {Format.JSONL: "application/x-ndjson", Format.CSV: CSV}
+
+
+async def exported(pages: AsyncIterator[list[AuditOut]], form: Format) -> AsyncGenerator[bytes]:
+    """The entries as bytes, a page at a time; CSV begins with the names of its columns."""
+    if form is Format.CSV:
+        async for lines in csv_file(COLUMNS, pages):
+            yield lines
+        return
+    async for page in pages:
+        yield msgspec.json.Encoder().encode_lines(page)

@@ -1,0 +1,1 @@
+"""Copies of the database that can be restored, and proof that one is whole."""

@@ -1,0 +1,1 @@
+"""What `loraplex doctor` looks at: the machine, the database, the running service."""

@@ -1,0 +1,1 @@
+"""What may be used: limits of tenants, keys and adapters, and what using costs."""

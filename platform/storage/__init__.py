@@ -1,0 +1,1 @@
+"""What weights take, and removing what nothing refers to any more."""
