@@ -162,8 +162,8 @@ class GoldenPrompt(Row, TenantOwned, Base):
     """A prompt with the answer its version gives, greedily; checked again when an engine has loaded the version.
 
     `expected` is None until a first answer was recorded. `result` tells what the last check found: `recorded`,
-    `passed`, `failed`, None before the first. `epoch` is the engine life it was checked in last; who checks it now holds it
-    until `locked_until`.
+    `passed`, `failed`, None before the first. `epoch` is the engine life it was checked in last; who checks it now
+    holds it until `locked_until`.
     """
 
     __tablename__ = "golden_prompt"

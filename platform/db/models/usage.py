@@ -104,9 +104,9 @@ class LedgerEntry(Row, TenantOwned, Base):
     `reserved_tokens` and `reserved_nanos` what limits count for it, `worker_id` who works on it; `limited` names the
     meters that count it. `input_nanos`, `cached_nanos` and `output_nanos` are the prices per token when it was
     reserved, at which it is settled. Tokens are those handed over. Times are milliseconds: `first_token_ms` and
-    `total_ms` as the API worker saw them, the four others as the engine did for the choice that ended last; they are unknown where the
-    engine did not end the request. `evicted_by` is the identity of the adapter whose arrival had pushed this request's
-    adapter out, or "kv".
+    `total_ms` as the API worker saw them, the four others as the engine did for the choice that ended last; they are
+    unknown where the engine did not end the request. `evicted_by` is the identity of the adapter whose arrival had
+    pushed this request's adapter out, or "kv".
     """
 
     __tablename__ = "ledger"
