@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TEST_PROCESSES ?= 2
 
-.PHONY: help setup demo serve-demo test check types layers pytest soak crash-soak test-gpu bench clean lock
+.PHONY: help setup demo serve-demo test check types layers pytest soak crash-soak fuzz test-gpu bench clean lock
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -40,6 +40,9 @@ soak: $(STAMP) ## 20,000 requests over 500 adapters while everything changes; LO
 
 crash-soak: $(STAMP) ## 200 kills of workers, engines and databases under load; LORAPLEX_CRASH_KILLS sets another number
 	$(BIN)/pytest -q -s -m soak tests/e2e/test_crashes.py
+
+fuzz: $(STAMP) ## Requests made up from the OpenAPI document, many; LORAPLEX_FUZZ_EXAMPLES sets how many per operation
+	LORAPLEX_FUZZ_EXAMPLES=$${LORAPLEX_FUZZ_EXAMPLES:-50} $(BIN)/pytest -q -s tests/platform/test_fuzz.py
 
 test-gpu: $(STAMP) ## The same kernel and engine tests on an NVIDIA GPU, with those marked gpu
 	$(BIN)/pytest -q tests/kernels tests/engine

@@ -62,7 +62,7 @@ class AdapterRows:
             blobs.append({"id": blob_id, **owner, **ready})
             version = self._version(kind, member, adapter_id, blob_id)
             report = {**reports[kind], "weights_sha256": member.weights_sha256}
-            versions.append({**version, "report": report})
+            versions.append({**version, **owner, "report": report})
         with self._weights.begin() as connection:
             ids = [blob["id"].hex for blob in blobs]
             self._write_places(connection, ids, members, kinds)

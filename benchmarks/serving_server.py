@@ -216,7 +216,7 @@ def push_adapters(
 
         def push(path: Path) -> None:
             with ApiClient(target.url, target.key) as api:
-                push_adapter(api, Push(path, path.name, None, None, None, {}))
+                push_adapter(api, Push(path, path.name, {}))
             shutil.rmtree(path)
 
         with ThreadPoolExecutor(4) as pool:

@@ -192,7 +192,7 @@ class Bench:
         with ApiClient(self._target.url, self._target.key) as api:
             with tempfile.TemporaryDirectory() as folder:
                 kind.write(Path(folder), first + last)
-                push = Push(Path(folder), f"{names[last]}-pushed", None, None, None, {})
+                push = Push(Path(folder), f"{names[last]}-pushed", {})
                 pushed = push_adapter(api, push)
             written = api.call("GET", f"/api/v1/adapters/{names[last]}/versions/1")
             for part in ("digest", "rank", "size"):

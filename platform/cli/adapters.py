@@ -75,13 +75,13 @@ def push(
     wish = Push(
         directory,
         name,
+        tenant_query(tenant),
         alias,
         base,
         template,
         parent,
         _json_file(defaults),
         _json_file(golden),
-        tenant_query(tenant),
     )
     with ApiClient.from_environment() as api:
         version = push_adapter(api, wish)

@@ -26,13 +26,13 @@ class Push:
 
     folder: Path
     name: str
-    alias: str | None
-    base: str | None
-    chat_template: str | None
-    parent: int | None
-    defaults: object
-    golden: object
     query: dict[str, str]
+    alias: str | None = None
+    base: str | None = None
+    chat_template: str | None = None
+    parent: int | None = None
+    defaults: object = None
+    golden: object = None
 
 
 def push_adapter(api: ApiClient, push: Push) -> Json:

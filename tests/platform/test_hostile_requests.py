@@ -129,11 +129,12 @@ async def test_bodies_are_described_in_the_schema(api: Api) -> None:
             "post",
             {"name", "scopes", "adapters", "expires_at"},
         ),
-        ("/api/v1/adapters/{name}/aliases/{alias}", "put", {"version"}),
+        ("/api/v1/adapters/{name}/aliases/{alias}", "put", {"version", "split", "expected"}),
         (
             "/api/v1/uploads",
             "post",
-            {"name", "size", "sha256", "config", "base", "alias", "chat_template"},
+            {"name", "size", "sha256", "config", "base", "alias", "chat_template"}
+            | {"parent", "defaults", "golden"},
         ),
     ):
         content = paths[path][method]["requestBody"]["content"]["application/json"]

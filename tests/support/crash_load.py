@@ -82,7 +82,9 @@ class Streams:
                 if line == "data: [DONE]":
                     received.end = "done"
                 elif line.startswith("data: "):
-                    self._take(json.loads(line[6:]), received)
+                    # A line that ends in its middle is what a killed worker had got out of it: it was not handed over.
+                    with contextlib.suppress(json.JSONDecodeError):
+                        self._take(json.loads(line[6:]), received)
                 if self.stopping and received.max_tokens == _LONG:
                     return  # leaves
 

@@ -61,7 +61,7 @@ def _multipart(server: Server, key: str, folder: Path) -> None:
 
 def _resumable(server: Server, key: str, folder: Path) -> None:
     with ApiClient(server.url, key) as api:
-        push_adapter(api, Push(folder, "in-parts", None, None, None, None, None, None, {}))
+        push_adapter(api, Push(folder, "in-parts", {}))
 
 
 @pytest.mark.e2e
