@@ -15,7 +15,7 @@ from loraplex.platform.audit.schemas import AuditList
 from loraplex.platform.audit.trail import AuditTrail, Wanted
 from loraplex.platform.auth.guards import requires_admin
 from loraplex.platform.auth.principal import Principal
-from loraplex.platform.catalog.owner import TenantQuery, provide_owner
+from loraplex.platform.catalog.owner import TenantQuery, owner_if_any
 from loraplex.platform.moments import in_utc
 from loraplex.platform.nul import refuse_nul
 from loraplex.platform.tenants.service import TenantService
@@ -56,11 +56,8 @@ class AuditController(Controller):
         form: FormatQuery = Format.JSON,
     ) -> Response[AuditList]:
         """Changes, newest first."""
-        owner = None
-        if not principal.is_operator or of_tenant is not None:
-            owner = await provide_owner(principal, tenants, of_tenant)
         wanted = Wanted(
-            tenant_id=owner,
+            tenant_id=await owner_if_any(principal, tenants, of_tenant),
             actor=actor,
             action=action,
             target=target,

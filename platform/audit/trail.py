@@ -9,8 +9,9 @@ from sqlalchemy import Select, select
 
 from loraplex.platform.audit.schemas import AuditList, AuditOut
 from loraplex.platform.db.database import Database
-from loraplex.platform.db.models import AuditEntry, Tenant
-from loraplex.platform.db.scope import EVERY_TENANT
+from loraplex.platform.db.models import AuditEntry
+from loraplex.platform.db.scope import whose
+from loraplex.platform.tenants.names import tenant_names
 
 _SLACK = (
     60_000  # milliseconds between an entry's id and its time, which are taken one after the other
@@ -69,13 +70,9 @@ class AuditTrail:
         Args:
             viewer: the tenant that asks, None for an operator.
         """
-        whose = EVERY_TENANT if wanted.tenant_id is None else wanted.tenant_id
-        async with self._store.reading(whose) as session:
+        async with self._store.reading(whose(wanted.tenant_id)) as session:
             rows = (await session.scalars(wanted.query().limit(limit))).all()
-            owners = select(Tenant.id, Tenant.name).where(
-                Tenant.id.in_({row.tenant_id for row in rows})
-            )
-            names = {row.id: row.name for row in await session.execute(owners)}
+            names = await tenant_names(session, rows)
         return AuditList(
             [AuditOut.of(row, names.get(row.tenant_id, ""), viewer) for row in rows],
             str(rows[-1].id) if len(rows) == limit else None,

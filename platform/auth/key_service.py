@@ -16,7 +16,7 @@ from loraplex.platform.db.audit import record
 from loraplex.platform.db.base import utc_now
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import ApiKey, Limit, Meter
-from loraplex.platform.db.scope import EVERY_TENANT, Whose
+from loraplex.platform.db.scope import whose
 from loraplex.platform.errors import BadRequestError, ConflictError, NotFoundError
 from loraplex.platform.metering.limits import KEY
 from loraplex.platform.webhooks.events import Event, emit
@@ -63,7 +63,7 @@ class KeyService:
         key.created_at = self._now()
         key.expires_at = self._end(terms.expires_at)
         key.created_by = actor.actor_id
-        async with self._database.main.writing(_whose(tenant_id)) as session:
+        async with self._database.main.writing(whose(tenant_id)) as session:
             session.add(key)
             record(session, actor, "key.create", new.id, tenant_id, after=_told(key))
             await emit(session, tenant_id, Event.KEY_CREATED, {"id": new.id, **_told(key)})
@@ -72,7 +72,7 @@ class KeyService:
     async def list(self, tenant_id: UUID | None) -> Sequence[ApiKey]:
         """Every key, oldest first, those that ended included."""
         query = _keys(tenant_id).order_by(ApiKey.created_at, ApiKey.id)
-        async with self._database.main.reading(_whose(tenant_id)) as session:
+        async with self._database.main.reading(whose(tenant_id)) as session:
             return (await session.scalars(query)).all()
 
     async def get(self, tenant_id: UUID | None, identifier: str) -> ApiKey:
@@ -81,7 +81,7 @@ class KeyService:
         Raises:
             NotFoundError: there is none.
         """
-        async with self._database.main.reading(_whose(tenant_id)) as session:
+        async with self._database.main.reading(whose(tenant_id)) as session:
             return await find_key(session, tenant_id, identifier)
 
     async def change(
@@ -101,7 +101,7 @@ class KeyService:
             BadRequestError: an end that is not to come.
             ConflictError: the key has ended, by itself or revoked.
         """
-        async with self._database.main.writing(_whose(tenant_id)) as session:
+        async with self._database.main.writing(whose(tenant_id)) as session:
             key = await find_key(session, tenant_id, identifier, lock=True)
             self._check_usable(key)
             before = _told(key)
@@ -135,7 +135,7 @@ class KeyService:
             NotFoundError: there is no such key.
             ConflictError: the key has ended, or was rotated before.
         """
-        async with self._database.main.writing(_whose(tenant_id)) as session:
+        async with self._database.main.writing(whose(tenant_id)) as session:
             old = await find_key(session, tenant_id, identifier, lock=True)
             self._check_usable(old)
             successor = select(ApiKey.id).where(ApiKey.replaces == old.id)
@@ -179,7 +179,7 @@ class KeyService:
             NotFoundError: there is no such key.
             ConflictError: it is the last operators' key that can be used.
         """
-        async with self._database.main.writing(_whose(tenant_id)) as session:
+        async with self._database.main.writing(whose(tenant_id)) as session:
             if tenant_id is None:
                 await self._keep_one_operator(session, identifier)
             key = await find_key(session, tenant_id, identifier, lock=True)
@@ -228,10 +228,6 @@ def new_row(new: NewKey, tenant_id: UUID | None, name: str, scopes: frozenset[Sc
         last4=new.token[-4:],
         scopes=sorted(scopes),
     )
-
-
-def _whose(tenant_id: UUID | None) -> Whose:
-    return EVERY_TENANT if tenant_id is None else tenant_id
 
 
 def _keys(tenant_id: UUID | None) -> Select[ApiKey]:

@@ -39,3 +39,12 @@ async def provide_owner(
             "An operator's key must name the tenant: add ?tenant=NAME.", param="tenant"
         )
     return (await tenants.get(of_tenant)).id
+
+
+async def owner_if_any(
+    principal: Principal, tenants: TenantService, of_tenant: str | None
+) -> UUID | None:
+    """As `provide_owner`, but for lists of which an operator who names no tenant sees all: then None."""
+    if principal.is_operator and of_tenant is None:
+        return None
+    return await provide_owner(principal, tenants, of_tenant)

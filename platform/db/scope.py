@@ -22,6 +22,12 @@ class _All(Enum):
 EVERY_TENANT: Final = _All.EVERY_TENANT
 Whose = UUID | Literal[_All.EVERY_TENANT]
 
+
+def whose(tenant_id: UUID | None) -> Whose:
+    """The rows of a tenant, or with None everybody's: for services that operators use as tenants do."""
+    return EVERY_TENANT if tenant_id is None else tenant_id
+
+
 _TENANT, _ENFORCED = "tenant", "enforced"  # keys of `Session.info`
 
 

@@ -11,7 +11,7 @@ from litestar.response import Stream
 
 from loraplex.platform.auth.guards import requires_usage
 from loraplex.platform.auth.principal import Principal
-from loraplex.platform.catalog.owner import TenantQuery, provide_owner
+from loraplex.platform.catalog.owner import TenantQuery, owner_if_any
 from loraplex.platform.ledger.schemas import RequestList, RequestOut
 from loraplex.platform.ledger.service import Ledger
 from loraplex.platform.ledger.wanted import State, Wanted
@@ -57,11 +57,8 @@ class LedgerController(Controller):
         form: FormatQuery = Format.JSON,
     ) -> Response[RequestList]:
         """Requests, newest first, those that run included."""
-        owner = None
-        if not principal.is_operator or of_tenant is not None:
-            owner = await provide_owner(principal, tenants, of_tenant)
         wanted = Wanted(
-            tenant_id=owner,
+            tenant_id=await owner_if_any(principal, tenants, of_tenant),
             adapter=adapter,
             key=key,
             answer_id=answer,

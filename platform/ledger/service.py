@@ -4,17 +4,15 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from uuid import UUID
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.db.database import Database
-from loraplex.platform.db.models import LedgerEntry, Tenant
-from loraplex.platform.db.scope import EVERY_TENANT
+from loraplex.platform.db.models import LedgerEntry
+from loraplex.platform.db.scope import whose
 from loraplex.platform.errors import NotFoundError
 from loraplex.platform.ledger.schemas import RequestList, RequestOut
 from loraplex.platform.ledger.wanted import Wanted
 from loraplex.platform.residency.names import Names
+from loraplex.platform.tenants.names import tenant_names
 
 EXPORT_PAGE = 1000  # rows read in one transaction
 
@@ -32,12 +30,11 @@ class Ledger:
         Args:
             viewer: the tenant that asks, None for an operator.
         """
-        whose = EVERY_TENANT if wanted.tenant_id is None else wanted.tenant_id
-        async with self._store.reading(whose) as session:
+        async with self._store.reading(whose(wanted.tenant_id)) as session:
             query = wanted.floor()
             floor = None if query is None else await session.scalar(query)
             rows = (await session.scalars(wanted.rows(floor).limit(limit))).all()
-            tenants = await _tenants(session, rows)
+            tenants = await tenant_names(session, rows)
         following = rows[-1].id if len(rows) == limit else floor
         return RequestList(
             await self._shown(rows, tenants, viewer), None if following is None else str(following)
@@ -58,26 +55,20 @@ class Ledger:
         Raises:
             NotFoundError: there is none with this id, or none for `viewer` to see.
         """
-        whose = EVERY_TENANT if viewer.viewer is None else viewer.viewer
-        async with self._store.reading(whose) as session:
+        async with self._store.reading(whose(viewer.viewer)) as session:
             row = await session.get(LedgerEntry, _id(request_id))
             if row is None or not viewer.may_see(row.adapter or row.base_model):
                 raise _no_request(request_id)
-            tenants = await _tenants(session, [row])
+            tenants = await tenant_names(session, [row])
         (shown,) = await self._shown([row], tenants, viewer.tenant_id)
         return shown
 
     async def _shown(
-        self, rows: Sequence[LedgerEntry], tenants: dict[UUID, str], viewer: UUID | None
+        self, rows: Sequence[LedgerEntry], tenants: dict[UUID | None, str], viewer: UUID | None
     ) -> list[RequestOut]:
         evictors = {row.evicted_by for row in rows if row.evicted_by is not None}
         names = await self._names.of(evictors) if evictors else {}
         return [RequestOut.of(row, tenants.get(row.tenant_id, ""), viewer, names) for row in rows]
-
-
-async def _tenants(session: AsyncSession, rows: Sequence[LedgerEntry]) -> dict[UUID, str]:
-    owners = select(Tenant.id, Tenant.name).where(Tenant.id.in_({row.tenant_id for row in rows}))
-    return {row.id: row.name for row in await session.execute(owners)}
 
 
 def _id(text: str) -> UUID:

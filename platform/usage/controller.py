@@ -12,9 +12,9 @@ from litestar.response import Stream
 
 from loraplex.platform.auth.guards import requires_usage
 from loraplex.platform.auth.principal import Principal
-from loraplex.platform.catalog.owner import TenantQuery, provide_owner
+from loraplex.platform.catalog.owner import TenantQuery, owner_if_any
 from loraplex.platform.db.base import utc_now
-from loraplex.platform.db.scope import EVERY_TENANT, Whose
+from loraplex.platform.db.scope import whose
 from loraplex.platform.nul import refuse_nul
 from loraplex.platform.settings import Settings
 from loraplex.platform.spreadsheet import CSV, CsvOperation, Format, FormatQuery, csv_file
@@ -61,9 +61,7 @@ class UsageController(Controller):
         form: FormatQuery = Format.JSON,
     ) -> Response[UsageList]:
         """Sums of requests, tokens and costs in buckets of time, oldest first."""
-        owner: Whose = EVERY_TENANT
-        if not principal.is_operator or of_tenant is not None:
-            owner = await provide_owner(principal, tenants, of_tenant)
+        owner = whose(await owner_if_any(principal, tenants, of_tenant))
         by = _ordered(groups or [])
         time = window(bucket_width, start, end, utc_now())
         wanted = Wanted(
