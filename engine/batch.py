@@ -1,6 +1,6 @@
 """Owns the tensors of one step: what `Decoder.forward` reads beside the weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -52,18 +52,34 @@ class HostBatch:
         """Whether every sequence computes one token and samples the next."""
         return len(self.sampled) == len(self.input_ids)
 
+    def padded(self, tokens: int) -> "HostBatch":
+        """The same step with tokens behind its own that belong to no sequence and write no KV."""
+        more = (0, tokens - len(self.input_ids))
+        return replace(
+            self,
+            input_ids=np.pad(self.input_ids, more),
+            positions=np.pad(self.positions, more),
+            kv_slots=np.pad(self.kv_slots, more, constant_values=-1),
+        )
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A step on the device; tensors as in `HostBatch`, with every token id filled in. `segments` and `sampled_segments`
-    say which tokens, and which rows of the logits, use which adapter; None if none does. `sampled_rows` is None if all
-    rows are sampled."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """What is known of a step's tokens one by one, on the device; tensors as in `HostBatch`, with every token id filled
+    in. `segments` says which tokens use which adapter, None if none does."""
 
     input_ids: torch.Tensor
     positions: torch.Tensor
     kv_slots: torch.Tensor
-    attention: AttentionMeta
     segments: LoRASegments | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch(Tokens):
+    """A step on the device. `sampled_segments` says which rows of the logits use which adapter; `sampled_rows` is None
+    if all rows are sampled."""
+
+    attention: AttentionMeta
     sampled_rows: torch.Tensor | None
     sampled_segments: LoRASegments | None
 

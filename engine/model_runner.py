@@ -18,6 +18,7 @@ from loraplex.engine.models.rope import rope_tables
 from loraplex.engine.models.weights import allocate, fill_random, load
 from loraplex.engine.page_pool import PagePool
 from loraplex.engine.pages import BLOCK_SIZE
+from loraplex.engine.piece_graphs import PieceGraphs
 from loraplex.engine.sampler import Sampled, SampledTokens, Sampler
 from loraplex.engine.scheduler import Scheduled
 from loraplex.engine.sequence import Sequence
@@ -101,7 +102,10 @@ class ModelRunner:
         )
         # The newest step's sampled tokens, for the next step to find where the host does not know them yet.
         self._last_ids = torch.zeros(config.max_num_seqs, dtype=torch.int64, device=self.device)
-        self._graphs = self._capture_graphs(config)
+        self._graphs: DecodeGraphs | None = None
+        self._pieces: PieceGraphs | None = None
+        if self.device.type == "cuda" and config.cuda_graphs:
+            self._graphs, self._pieces = self._capture_graphs(config)
         if self.device.type == "cuda":
             warm_up(
                 self._decoder,
@@ -126,8 +130,13 @@ class ModelRunner:
         else:
             handles = {item.sequence.request.adapter for item in scheduled}
             ranks = [self.adapters.max_rank(handle) for handle in handles if handle is not None]
-            batch = move(host, max(ranks, default=0), self._last_ids)
-            logits = self._decoder.forward(batch, self._kv_cache)
+            max_rank = max(ranks, default=0)
+            if self._pieces is not None and self._pieces.fits(host):
+                hidden, batch = self._pieces.hidden(host, max_rank)
+            else:
+                batch = move(host, max_rank, self._last_ids)
+                hidden = self._decoder.hidden(batch, self._kv_cache)
+            logits = self._decoder.logits(hidden, batch)
         self.arena.launched()
         return Launched(len(host.spans), host.sampled, logits)
 
@@ -144,9 +153,7 @@ class ModelRunner:
         return Flight(step.sequences, tokens, None)
 
     @torch.inference_mode()
-    def _capture_graphs(self, config: EngineConfig) -> DecodeGraphs | None:
-        if self.device.type != "cuda" or not config.cuda_graphs:
-            return None
+    def _capture_graphs(self, config: EngineConfig) -> tuple[DecodeGraphs, PieceGraphs]:
         graphs = DecodeGraphs(
             self._decoder,
             self._kv_cache,
@@ -155,7 +162,14 @@ class ModelRunner:
             max_blocks=-(-self.max_model_len // BLOCK_SIZE),
         )
         graphs.capture()
-        return graphs
+        pieces = PieceGraphs(
+            self._decoder,
+            self._kv_cache,
+            self._last_ids,
+            max_tokens=config.max_num_batched_tokens,
+        )
+        pieces.capture()
+        return graphs, pieces
 
 
 def _attention_shape(model: ModelConfig, dtype: torch.dtype) -> AttentionShape:

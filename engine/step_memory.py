@@ -5,6 +5,7 @@ import torch
 
 from loraplex.engine.config import MAX_RANK, EngineConfig
 from loraplex.engine.model_config import ModelConfig
+from loraplex.engine.piece_graphs import MOST_TOKENS
 from loraplex.kernels.attention.plan import most_parts
 from loraplex.kernels.attention.tiles import MOST_KEYS_PER_QUERY
 from loraplex.kernels.language import power_of_two
@@ -20,12 +21,14 @@ _REST = 512 * 1024**2
 
 
 def step_bytes(config: EngineConfig, model: ModelConfig, dtype: torch.dtype) -> int:
-    """Most bytes that steps take on a GPU: one outside of graphs, and the largest graph, whose memory is its own."""
+    """Most bytes that steps take on a GPU: one outside of graphs, and the largest of either kind of graph, which have
+    memory of their own."""
     sequences = config.max_num_seqs
     total = _REST + _sampling(model, dtype, sequences, graphs=config.cuda_graphs)
     total += _forward(model, dtype, config.max_num_batched_tokens, sequences)
     if config.cuda_graphs:
         total += _forward(model, dtype, sequences, sequences)
+        total += _forward(model, dtype, min(config.max_num_batched_tokens, MOST_TOKENS), sequences)
     return total
 
 

@@ -2,16 +2,18 @@
 the head."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional
 
-from loraplex.engine.batch import Batch
+from loraplex.engine.batch import Batch, Tokens
 from loraplex.engine.model_config import LAYER_LINEARS, ModelConfig
 from loraplex.engine.models.rope import RopeTables
 from loraplex.engine.models.weights import LayerWeights, ModelWeights
 from loraplex.kernels.activation import silu_mul
 from loraplex.kernels.attention.backends import AttentionOp
+from loraplex.kernels.attention.meta import AttentionMeta
 from loraplex.kernels.linear import linear
 from loraplex.kernels.lora.apply import LoRADelta, lora_linear, lora_linear_deferred
 from loraplex.kernels.lora.embed import lora_embed_apply
@@ -25,6 +27,14 @@ from loraplex.kernels.qkv import HeadNorm, qkv_to_cache
 _SIDE_STREAM_TOKENS = 128
 # Index of a layer's linears within its seven modules.
 _QKV, _O, _GATE_UP, _DOWN = 0, 3, 4, 6
+
+
+class Hidden(NamedTuple):
+    """What the last layer leaves, each [tokens, hidden size]: its output, and the residual that it is to be added to
+    before the last norm."""
+
+    output: torch.Tensor
+    residual: torch.Tensor
 
 
 class Decoder:
@@ -61,6 +71,11 @@ class Decoder:
         """[rows, vocabulary] for what `forward` returns; values are anything."""
         return self._weights.lm_head.new_empty((rows, self._config.vocab_size))
 
+    def empty_attended(self, tokens: int) -> torch.Tensor:
+        """[tokens, query heads, head dim] for the result of `attend`; values are anything."""
+        shape = (tokens, self._config.num_heads, self._config.head_dim)
+        return self._weights.embed.new_empty(shape)
+
     def forward(self, batch: Batch, kv_cache: torch.Tensor) -> torch.Tensor:
         """Run one step.
 
@@ -71,26 +86,80 @@ class Decoder:
         Returns:
             Logits of the sampled rows, [sampled, vocabulary] in the model's dtype.
         """
+        return self.logits(self.hidden(batch, kv_cache), batch)
+
+    def hidden(self, batch: Batch, kv_cache: torch.Tensor) -> Hidden:
+        """A step up to its last layer."""
+        queries, residual = self.begin(batch, kv_cache)
+        last = self.num_layers - 1
+        for number in range(last):
+            attended = self.attend(number, queries, batch.attention, kv_cache)
+            queries, residual = self.proceed(number, attended, residual, batch, kv_cache)
+        attended = self.attend(last, queries, batch.attention, kv_cache)
+        return self.finish(attended, residual, batch)
+
+    @property
+    def num_layers(self) -> int:
+        return len(self._weights.layers)
+
+    def begin(self, tokens: Tokens, kv_cache: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Everything before the first attention.
+
+        Returns:
+            queries: [tokens, query heads, head dim].
+            residual: [tokens, hidden size].
+        """
         weights, config = self._weights, self._config
-        hidden = functional.embedding(batch.input_ids, weights.embed)
-        if batch.segments is not None:
+        hidden = functional.embedding(tokens.input_ids, weights.embed)
+        if tokens.segments is not None:
             lora_embed_apply(
-                hidden, batch.input_ids, self._tables, batch.segments, config.embedding_module
+                hidden, tokens.input_ids, self._tables, tokens.segments, config.embedding_module
             )
-        residual = hidden
         normed = rms_norm(hidden, weights.layers[0].input_norm, config.rms_norm_eps)
-        for number, layer in enumerate(weights.layers):
-            attended = self._attention(number, layer, normed, batch, kv_cache)
-            normed, residual = add_rms_norm(
-                attended, residual, layer.post_norm, config.rms_norm_eps
-            )
-            output = self._mlp(number, layer, normed, batch.segments)
-            last = number + 1 == len(weights.layers)
-            if last and batch.sampled_rows is not None:
-                # Only sampled rows go on; most tokens of a prompt need no logits.
-                output, residual = output[batch.sampled_rows], residual[batch.sampled_rows]
-            norm = weights.norm if last else weights.layers[number + 1].input_norm
-            normed, residual = add_rms_norm(output, residual, norm, config.rms_norm_eps)
+        return self._queries(0, normed, tokens, kv_cache), hidden
+
+    def attend(
+        self,
+        number: int,
+        queries: torch.Tensor,
+        meta: AttentionMeta,
+        kv_cache: torch.Tensor,
+        out: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Attention of a layer, [tokens, query heads, head dim], in `out` if that is given."""
+        k_cache, v_cache = kv_cache[:, number, 0], kv_cache[:, number, 1]
+        window = self._config.sliding_windows[number]
+        return self._attend(queries, k_cache, v_cache, meta, self._scale, window, out=out)
+
+    def proceed(
+        self,
+        number: int,
+        attended: torch.Tensor,
+        residual: torch.Tensor,
+        tokens: Tokens,
+        kv_cache: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What lies between the attention of a layer and that of the next; returns the next one's queries and the
+        residual, as `begin` does."""
+        output, residual = self._after_attention(number, attended, residual, tokens.segments)
+        norm, eps = self._weights.layers[number + 1].input_norm, self._config.rms_norm_eps
+        normed, residual = add_rms_norm(output, residual, norm, eps)
+        return self._queries(number + 1, normed, tokens, kv_cache), residual
+
+    def finish(self, attended: torch.Tensor, residual: torch.Tensor, tokens: Tokens) -> Hidden:
+        """What follows the last attention."""
+        return Hidden(
+            *self._after_attention(self.num_layers - 1, attended, residual, tokens.segments)
+        )
+
+    def logits(self, hidden: Hidden, batch: Batch) -> torch.Tensor:
+        """Logits of the sampled rows, [sampled, vocabulary]."""
+        weights, config = self._weights, self._config
+        output, residual = hidden
+        if batch.sampled_rows is not None:
+            # Only sampled rows go on; most tokens of a prompt need no logits.
+            output, residual = output[batch.sampled_rows], residual[batch.sampled_rows]
+        normed, _ = add_rms_norm(output, residual, weights.norm, config.rms_norm_eps)
         return self._linear(
             normed,
             weights.lm_head,
@@ -100,45 +169,52 @@ class Decoder:
             (config.vocab_size,),
         )
 
-    def _attention(
-        self,
-        number: int,
-        layer: LayerWeights,
-        x: torch.Tensor,
-        batch: Batch,
-        kv_cache: torch.Tensor,
+    def _queries(
+        self, number: int, x: torch.Tensor, tokens: Tokens, kv_cache: torch.Tensor
     ) -> torch.Tensor:
-        config, first = self._config, number * len(LAYER_LINEARS)
-        widths = (self._q_width, self._kv_width, self._kv_width)
+        """The queries of a layer; its keys and values are written to the cache."""
+        config, layer = self._config, self._weights.layers[number]
         qkv, delta = self._deferred(
-            x, layer.qkv, layer.qkv_bias, batch.segments, first + _QKV, widths
+            x,
+            layer.qkv,
+            layer.qkv_bias,
+            tokens.segments,
+            number * len(LAYER_LINEARS) + _QKV,
+            (self._q_width, self._kv_width, self._kv_width),
         )
-        k_cache, v_cache = kv_cache[:, number, 0], kv_cache[:, number, 1]
         norm = None
         if layer.q_norm is not None and layer.k_norm is not None:
             norm = HeadNorm(layer.q_norm, layer.k_norm, config.rms_norm_eps)
-        q = qkv_to_cache(
+        return qkv_to_cache(
             qkv,
-            k_cache,
-            v_cache,
+            kv_cache[:, number, 0],
+            kv_cache[:, number, 1],
             self._rope.cos,
             self._rope.sin,
-            batch.positions,
-            batch.kv_slots,
+            tokens.positions,
+            tokens.kv_slots,
             norm,
             delta,
         )
-        out = self._attend(
-            q, k_cache, v_cache, batch.attention, self._scale, config.sliding_windows[number]
-        )
-        return self._linear(
-            out.view(len(x), self._q_width),
+
+    def _after_attention(
+        self,
+        number: int,
+        attended: torch.Tensor,
+        residual: torch.Tensor,
+        segments: LoRASegments | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        config, layer = self._config, self._weights.layers[number]
+        output = self._linear(
+            attended.view(len(attended), self._q_width),
             layer.o,
             layer.o_bias,
-            batch.segments,
-            first + _O,
+            segments,
+            number * len(LAYER_LINEARS) + _O,
             (config.hidden_size,),
         )
+        normed, residual = add_rms_norm(output, residual, layer.post_norm, config.rms_norm_eps)
+        return self._mlp(number, layer, normed, segments), residual
 
     def _mlp(
         self, number: int, layer: LayerWeights, x: torch.Tensor, segments: LoRASegments | None

@@ -36,6 +36,7 @@ class AttentionOp(Protocol):
         scale: float,
         window: int = 0,
         soft_cap: float = 0.0,
+        out: torch.Tensor | None = None,
     ) -> torch.Tensor: ...
 
 

@@ -22,10 +22,12 @@ def paged_attention_triton(
     scale: float,
     window: int = 0,
     soft_cap: float = 0.0,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Triton launcher of `paged_attention`."""
     tokens, query_heads, head_dim = q.shape
-    out = torch.empty((tokens, query_heads, head_dim), dtype=q.dtype, device=q.device)
+    if out is None:
+        out = torch.empty((tokens, query_heads, head_dim), dtype=q.dtype, device=q.device)
     if tokens == 0:
         return out
     assert k_cache.stride() == v_cache.stride()

@@ -14,9 +14,12 @@ def paged_attention_reference(
     scale: float,
     window: int = 0,
     soft_cap: float = 0.0,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Plain-torch twin of `paged_attention`."""
-    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    fresh = out is None
+    if out is None:
+        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     block_size = k_cache.shape[1]
     for group in _decode_groups(meta, block_size, window):
         everything = len(group.rows) == len(q)
@@ -25,7 +28,7 @@ def paged_attention_reference(
         # Heads that share a KV head become query rows: no repeated keys, and one mask row serves all of them.
         split = (len(queries), k.shape[1], -1, q.shape[2])
         result = _attend(queries.reshape(split), k, v, group.mask, scale, soft_cap)
-        if everything:
+        if everything and fresh:  # saves a copy
             out = result.reshape(q.shape)
         else:
             out.index_copy_(0, group.rows, result.reshape(queries.shape))

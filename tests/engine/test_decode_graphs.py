@@ -1,4 +1,4 @@
-"""What decode graphs read from their buffers makes the same step as tensors made for it. Without a GPU nothing can be
+"""What captured steps read from their buffers makes the same step as tensors made for it. Without a GPU nothing can be
 captured; there a replay is replaced by running, through the interpreter, what the graph would have recorded."""
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from loraplex.engine.config import EngineConfig
 from loraplex.engine.cuda_graphs import DecodeGraphs
 from loraplex.engine.engine import Engine
 from loraplex.engine.lora import LoadResult
+from loraplex.engine.piece_graphs import Pair, PieceGraphs
 from loraplex.engine.request import Request
 from loraplex.engine.sampling_params import SamplingParams
 from loraplex.kernels import dispatch
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.skipif(
     torch.cuda.is_available(), reason="every engine test replays graphs on a GPU"
 )
 BUCKETS = (2, 4)
+PIECE_BUCKETS = (4, 12, 20)
 
 
 class Recorded:
@@ -72,12 +74,51 @@ def recorded_graphs(engine: Engine) -> DecodeGraphs:
     return graphs
 
 
-def answers(model_dir: Path, *, with_graphs: bool) -> tuple[dict[str, list[int]], int]:
+def recorded_pieces(engine: Engine) -> PieceGraphs:
+    """A piece that is replayed leaves its results where those of its recording were."""
+    runner = engine._runner
+    pieces = PieceGraphs(
+        runner._decoder, runner._kv_cache, runner._last_ids, max_tokens=PIECE_BUCKETS[-1]
+    )
+    pieces._buckets = list(PIECE_BUCKETS)
+
+    def record(launch: Callable[[], Pair]) -> Any:
+        results = launch()
+
+        def replay() -> None:
+            for old, new in zip(results, launch(), strict=True):
+                old.copy_(new)
+
+        return Recorded(replay), results
+
+    for bucket in PIECE_BUCKETS:
+        for lora in (True, False):
+            recorded = pieces._record(record, bucket, with_lora=lora)
+            pieces._passes[bucket, lora] = recorded
+    return pieces
+
+
+def answers(model_dir: Path, *, with_graphs: bool) -> tuple[dict[str, list[int]], int, int]:
     source = Source()
-    config = EngineConfig(model=model_dir, device="cpu", max_num_seqs=4, arena_bytes=2**24)
+    config = EngineConfig(
+        model=model_dir,
+        device="cpu",
+        max_num_seqs=4,
+        max_num_batched_tokens=PIECE_BUCKETS[-1] + 2,
+        arena_bytes=2**24,
+    )
     engine = source.engine = Engine(config, source)
-    replayed = 0
+    replayed = replayed_pieces = 0
     if with_graphs:
+        pieces = engine._runner._pieces = recorded_pieces(engine)
+        hidden = pieces.hidden
+
+        def counted_pieces(host: Any, max_rank: int) -> Any:
+            nonlocal replayed_pieces
+            replayed_pieces += 1
+            return hidden(host, max_rank)
+
+        pieces.hidden = counted_pieces  # type: ignore[method-assign]  # counts replays
         graphs = engine._runner._graphs = recorded_graphs(engine)
         forward = graphs.forward
 
@@ -96,18 +137,19 @@ def answers(model_dir: Path, *, with_graphs: bool) -> tuple[dict[str, list[int]]
         for output in engine.step():
             tokens.setdefault(output.request_id, []).extend(output.token_ids)
         engine.check_integrity()
-    return tokens, replayed
+    return tokens, replayed, replayed_pieces
 
 
 def test_replayed_steps_answer_like_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model_dir = tiny_model(tmp_path, layers=1, hidden=32, intermediate=48, heads=2, kv_heads=1)
-    expected, _ = answers(model_dir, with_graphs=False)
+    model_dir = tiny_model(tmp_path, layers=2, hidden=32, intermediate=48, heads=2, kv_heads=1)
+    expected, _, _ = answers(model_dir, with_graphs=False)
     empty = torch.empty
     monkeypatch.setattr(dispatch, "use_triton", lambda _: True)
     monkeypatch.setattr(lookahead, "runs_ahead", lambda _: True)
     # There is nothing to pin memory for.
     monkeypatch.setattr(torch, "empty", lambda *size, pin_memory=False, **o: empty(*size, **o))
-    got, replayed = answers(model_dir, with_graphs=True)
+    got, replayed, replayed_pieces = answers(model_dir, with_graphs=True)
     assert got == expected
     assert replayed > 4
+    assert replayed_pieces > 1
     assert len({tuple(tokens[:3]) for tokens in expected.values()}) > 3

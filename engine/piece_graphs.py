@@ -1,0 +1,209 @@
+"""Owns steps with prompts in them captured as CUDA graphs, one graph per piece between two attentions.
+
+Attention depends on how many sequences a step has and how long they are, so it is launched anew in every step; all else
+depends on the number of tokens alone. Launched kernel by kernel, a step of few prompt tokens takes the host about three
+times as long as the GPU (docs/performance.md).
+"""
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from loraplex.engine.batch import Batch, HostBatch, Tokens, move
+from loraplex.engine.config import MAX_RANK
+from loraplex.engine.models.decoder import Decoder, Hidden
+from loraplex.kernels.compile_ahead import compile_ahead
+from loraplex.kernels.lora.tables import LoRASegments
+
+# Tokens of a step, padded to the next of these. Above, a step's kernels outlast their launches.
+_BUCKETS = (32, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
+_WIDE_BUCKETS = (640, 768, 896, 1024, 1280, 1536, 1792, 2048)
+MOST_TOKENS = _WIDE_BUCKETS[-1]
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+# Captures what is launched; returns the graph and what the launch returned.
+Record = Callable[[Callable[[], Pair]], tuple[torch.cuda.CUDAGraph, Pair]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """A captured forward pass: replay piece i, attend layer i with its queries, and so on; then the last piece."""
+
+    pieces: list[torch.cuda.CUDAGraph]
+    queries: list[torch.Tensor]
+    last: torch.cuda.CUDAGraph
+    hidden: Hidden
+
+
+class PieceGraphs:
+    """One captured pass per number of tokens, with and without LoRA. What varies between steps is read from device
+    buffers, as in `DecodeGraphs`."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        kv_cache: torch.Tensor,
+        last_ids: torch.Tensor,
+        *,
+        max_tokens: int,
+    ) -> None:
+        """Allocate the buffers.
+
+        Args:
+            decoder, kv_cache: what a step runs on.
+            last_ids: [rows] int64, the tokens sampled by the step before.
+            max_tokens: most tokens of a step.
+        """
+        self._decoder = decoder
+        self._kv_cache = kv_cache
+        self._last_ids = last_ids
+        self._device = kv_cache.device
+        most = min(max_tokens, MOST_TOKENS)
+        self._buckets = [*(b for b in (*_BUCKETS, *_WIDE_BUCKETS) if b < most), most]
+        self._tokens = Tokens(
+            input_ids=torch.zeros(most, dtype=torch.int64, device=self._device),
+            positions=torch.zeros(most, dtype=torch.int64, device=self._device),
+            # No KV is written while graphs are captured.
+            kv_slots=torch.full((most,), -1, dtype=torch.int64, device=self._device),
+            segments=LoRASegments(
+                (), torch.full((most,), -1, dtype=torch.int32, device=self._device), MAX_RANK
+            ),
+        )
+        self._attended = decoder.empty_attended(most)
+        self._passes: dict[tuple[int, bool], _Pass] = {}
+
+    def capture(self) -> None:
+        """Record every pass, the largest first so that the smaller ones fit into its memory."""
+        compile_ahead(self._launch_all, self._device)
+        self._launch_all()
+        # Whatever is freed by chance during a capture may break it.
+        gc.collect()
+        torch.cuda.synchronize(self._device)
+        recorder = _Recorder(self._device)
+        for bucket, with_lora in self._kinds():
+            recorded = self._record(recorder.record, bucket, with_lora=with_lora)
+            self._passes[bucket, with_lora] = recorded
+        torch.cuda.synchronize(self._device)
+
+    def fits(self, host: HostBatch) -> bool:
+        """Whether a step was captured."""
+        return len(host.input_ids) <= self._buckets[-1]
+
+    def hidden(self, host: HostBatch, max_rank: int) -> tuple[Hidden, Batch]:
+        """Queue a step that fits, up to its last layer.
+
+        Args:
+            host: the step.
+            max_rank: largest rank of any adapter present.
+
+        Returns:
+            What `Decoder.hidden` returns, valid until the next call in stream order, padding behind it; and the step on
+            the device.
+        """
+        bucket = next(b for b in self._buckets if b >= len(host.input_ids))
+        batch = move(host.padded(bucket), max_rank, self._last_ids)
+        recorded = self._passes[bucket, batch.segments is not None]
+        self._fill(batch, bucket)
+        attended = self._attended[:bucket]
+        for number, (piece, queries) in enumerate(
+            zip(recorded.pieces, recorded.queries, strict=True)
+        ):
+            piece.replay()
+            self._decoder.attend(number, queries, batch.attention, self._kv_cache, attended)
+        recorded.last.replay()
+        return recorded.hidden, batch
+
+    def _fill(self, batch: Batch, bucket: int) -> None:
+        tokens = self._of_bucket(bucket, with_lora=True)
+        tokens.input_ids.copy_(batch.input_ids)
+        tokens.positions.copy_(batch.positions)
+        tokens.kv_slots.copy_(batch.kv_slots)
+        if batch.segments is not None and tokens.segments is not None:
+            tokens.segments.token_slots.copy_(batch.segments.token_slots)
+
+    def _record(self, record: Record, bucket: int, *, with_lora: bool) -> _Pass:
+        decoder, kv_cache, attended = self._decoder, self._kv_cache, self._attended[:bucket]
+        tokens = self._of_bucket(bucket, with_lora=with_lora)
+        # What a piece hands to the next is alive until that is recorded; then later pieces may use its memory.
+        piece, (queries, residual) = record(partial(decoder.begin, tokens, kv_cache))
+        pieces, all_queries = [piece], [unowned(queries)]
+        for number in range(decoder.num_layers - 1):
+            proceed = partial(decoder.proceed, number, attended, residual, tokens, kv_cache)
+            piece, (queries, residual) = record(proceed)
+            pieces.append(piece)
+            all_queries.append(unowned(queries))
+        last, (output, residual) = record(partial(decoder.finish, attended, residual, tokens))
+        return _Pass(pieces, all_queries, last, Hidden(unowned(output), unowned(residual)))
+
+    def _kinds(self) -> list[tuple[int, bool]]:
+        """Number of tokens and whether with LoRA, of every pass."""
+        return [(bucket, lora) for bucket in reversed(self._buckets) for lora in (True, False)]
+
+    def _launch_all(self) -> None:
+        """Launch what the graphs will hold, for one layer of each kind."""
+        layers = self._decoder.one_of_each_layer()
+        for bucket, with_lora in self._kinds():
+            tokens = self._of_bucket(bucket, with_lora=with_lora)
+            _, residual = layers.begin(tokens, self._kv_cache)
+            layers.finish(self._attended[:bucket], residual, tokens)
+
+    def _of_bucket(self, bucket: int, *, with_lora: bool) -> Tokens:
+        """Views of the device buffers."""
+        tokens, segments = self._tokens, None
+        if with_lora and tokens.segments is not None:
+            # Wide enough for every adapter; only real ranks are touched.
+            segments = LoRASegments((), tokens.segments.token_slots[:bucket], MAX_RANK)
+        return Tokens(
+            input_ids=tokens.input_ids[:bucket],
+            positions=tokens.positions[:bucket],
+            kv_slots=tokens.kv_slots[:bucket],
+            segments=segments,
+        )
+
+
+class _Recorder:
+    """Captures graphs that share memory and are replayed in the order of their capture.
+
+    `torch.cuda.graph` does the same, but collects garbage and empties the allocator's cache every time: a minute for as
+    many graphs as there are pieces.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream(device)
+
+    def record(self, launch: Callable[[], Pair]) -> tuple[torch.cuda.CUDAGraph, Pair]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(self._stream):
+            # Another thread may be page-locking memory meanwhile, which must not break the capture.
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                results = launch()
+            finally:
+                graph.capture_end()
+        return graph, results
+
+
+class _Memory:
+    """Device memory described to torch, which takes it as it is and does not own it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        size = tensor.element_size()
+        self.__cuda_array_interface__ = {
+            "shape": tuple(tensor.shape),
+            "strides": tuple(stride * size for stride in tensor.stride()),
+            "typestr": f"<i{size}",  # there is no name for bfloat16
+            "data": (tensor.data_ptr(), False),
+            "version": 3,
+        }
+
+
+def unowned(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor in the same memory that does not keep it: the memory of a graph stays as long as the graph does, and
+    later pieces may use it once this one's result has been read. On a CPU the tensor itself."""
+    if not tensor.is_cuda:
+        return tensor
+    return torch.as_tensor(_Memory(tensor), device=tensor.device).view(tensor.dtype)
