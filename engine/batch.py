@@ -10,7 +10,7 @@ from loraplex.engine.scheduler import Scheduled
 from loraplex.engine.sequence import Sequence
 from loraplex.engine.transfer import to_device
 from loraplex.kernels.attention.meta import AttentionMeta
-from loraplex.kernels.lora.tables import LoRASegments, token_slots
+from loraplex.kernels.lora.tables import LoRASegments, token_slots, ways_for
 from loraplex.kernels.token_ids import resolve_token_ids
 
 Span = tuple[int, int, int]  # (adapter slot, first row, end row)
@@ -172,7 +172,7 @@ def move(host: HostBatch, max_rank: int, last_ids: torch.Tensor) -> Batch:
     )
 
     def segments(spans: tuple[Span, ...], slots: torch.Tensor) -> LoRASegments | None:
-        return LoRASegments(spans, slots, max_rank) if spans else None
+        return LoRASegments(spans, slots, max_rank, ways_for(spans)) if spans else None
 
     return Batch(
         input_ids=resolve_token_ids(ids, last_ids) if (host.input_ids < 0).any() else ids,

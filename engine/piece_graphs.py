@@ -16,12 +16,16 @@ from loraplex.engine.batch import Batch, HostBatch, Tokens, move
 from loraplex.engine.config import MAX_RANK
 from loraplex.engine.models.decoder import Decoder, Hidden
 from loraplex.kernels.compile_ahead import compile_ahead
-from loraplex.kernels.lora.tables import LoRASegments
+from loraplex.kernels.lora.tables import MANY_WAYS, LoRASegments
+from loraplex.kernels.lora.tuning import MOST_DECODE_TOKENS
 
-# Tokens of a step, padded to the next of these. Above, a step's kernels outlast their launches.
-_BUCKETS = (32, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
-_WIDE_BUCKETS = (640, 768, 896, 1024, 1280, 1536, 1792, 2048)
-MOST_TOKENS = _WIDE_BUCKETS[-1]
+# Tokens of a step, padded to the next of these: by at most an eighth above 256. Above the last a step's kernels outlast
+# their launches on any host.
+_BUCKETS = (
+    *(16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448, 480, 512),
+    *(576, 640, 704, 768, 832, 896, 960, 1024, 1152, 1280, 1408, 1536, 1664, 1792, 1920, 2048),
+)
+MOST_TOKENS = _BUCKETS[-1]
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 # Captures what is launched; returns the graph and what the launch returned.
@@ -39,8 +43,8 @@ class _Pass:
 
 
 class PieceGraphs:
-    """One captured pass per number of tokens, with and without LoRA. What varies between steps is read from device
-    buffers, as in `DecodeGraphs`."""
+    """One captured pass per number of tokens, without LoRA, with it, and with it for tokens of many adapters close to
+    each other. What varies between steps is read from device buffers, as in `DecodeGraphs`."""
 
     def __init__(
         self,
@@ -62,7 +66,7 @@ class PieceGraphs:
         self._last_ids = last_ids
         self._device = kv_cache.device
         most = min(max_tokens, MOST_TOKENS)
-        self._buckets = [*(b for b in (*_BUCKETS, *_WIDE_BUCKETS) if b < most), most]
+        self._buckets = [*(b for b in _BUCKETS if b < most), most]
         self._tokens = Tokens(
             input_ids=torch.zeros(most, dtype=torch.int64, device=self._device),
             positions=torch.zeros(most, dtype=torch.int64, device=self._device),
@@ -73,7 +77,7 @@ class PieceGraphs:
             ),
         )
         self._attended = decoder.empty_attended(most)
-        self._passes: dict[tuple[int, bool], _Pass] = {}
+        self._passes: dict[tuple[int, int], _Pass] = {}
 
     def capture(self) -> None:
         """Record every pass, the largest first so that the smaller ones fit into its memory."""
@@ -83,9 +87,8 @@ class PieceGraphs:
         gc.collect()
         torch.cuda.synchronize(self._device)
         recorder = _Recorder(self._device)
-        for bucket, with_lora in self._kinds():
-            recorded = self._record(recorder.record, bucket, with_lora=with_lora)
-            self._passes[bucket, with_lora] = recorded
+        for bucket, ways in self._kinds():
+            self._passes[bucket, ways] = self._record(recorder.record, bucket, ways)
         torch.cuda.synchronize(self._device)
 
     def fits(self, host: HostBatch) -> bool:
@@ -105,7 +108,7 @@ class PieceGraphs:
         """
         bucket = next(b for b in self._buckets if b >= len(host.input_ids))
         batch = move(host.padded(bucket), max_rank, self._last_ids)
-        recorded = self._passes[bucket, batch.segments is not None]
+        recorded = self._passes[bucket, _ways(batch.segments, bucket)]
         self._fill(batch, bucket)
         attended = self._attended[:bucket]
         for number, (piece, queries) in enumerate(
@@ -117,16 +120,16 @@ class PieceGraphs:
         return recorded.hidden, batch
 
     def _fill(self, batch: Batch, bucket: int) -> None:
-        tokens = self._of_bucket(bucket, with_lora=True)
+        tokens = self._of_bucket(bucket, 1)
         tokens.input_ids.copy_(batch.input_ids)
         tokens.positions.copy_(batch.positions)
         tokens.kv_slots.copy_(batch.kv_slots)
         if batch.segments is not None and tokens.segments is not None:
             tokens.segments.token_slots.copy_(batch.segments.token_slots)
 
-    def _record(self, record: Record, bucket: int, *, with_lora: bool) -> _Pass:
+    def _record(self, record: Record, bucket: int, ways: int) -> _Pass:
         decoder, kv_cache, attended = self._decoder, self._kv_cache, self._attended[:bucket]
-        tokens = self._of_bucket(bucket, with_lora=with_lora)
+        tokens = self._of_bucket(bucket, ways)
         # What a piece hands to the next is alive until that is recorded; then later pieces may use its memory.
         piece, (queries, residual) = record(partial(decoder.begin, tokens, kv_cache))
         pieces, all_queries = [piece], [unowned(queries)]
@@ -138,30 +141,40 @@ class PieceGraphs:
         last, (output, residual) = record(partial(decoder.finish, attended, residual, tokens))
         return _Pass(pieces, all_queries, last, Hidden(unowned(output), unowned(residual)))
 
-    def _kinds(self) -> list[tuple[int, bool]]:
-        """Number of tokens and whether with LoRA, of every pass."""
-        return [(bucket, lora) for bucket in reversed(self._buckets) for lora in (True, False)]
+    def _kinds(self) -> list[tuple[int, int]]:
+        """Number of tokens and `LoRASegments.ways` of every pass, 0 for one without LoRA."""
+        return [
+            (bucket, ways)
+            for bucket in reversed(self._buckets)
+            for ways in ((MANY_WAYS, 1, 0) if bucket > MOST_DECODE_TOKENS else (1, 0))
+        ]
 
     def _launch_all(self) -> None:
         """Launch what the graphs will hold, for one layer of each kind."""
         layers = self._decoder.one_of_each_layer()
-        for bucket, with_lora in self._kinds():
-            tokens = self._of_bucket(bucket, with_lora=with_lora)
+        for bucket, ways in self._kinds():
+            tokens = self._of_bucket(bucket, ways)
             _, residual = layers.begin(tokens, self._kv_cache)
             layers.finish(self._attended[:bucket], residual, tokens)
 
-    def _of_bucket(self, bucket: int, *, with_lora: bool) -> Tokens:
+    def _of_bucket(self, bucket: int, ways: int) -> Tokens:
         """Views of the device buffers."""
         tokens, segments = self._tokens, None
-        if with_lora and tokens.segments is not None:
+        if ways and tokens.segments is not None:
             # Wide enough for every adapter; only real ranks are touched.
-            segments = LoRASegments((), tokens.segments.token_slots[:bucket], MAX_RANK)
+            segments = LoRASegments((), tokens.segments.token_slots[:bucket], MAX_RANK, ways)
         return Tokens(
             input_ids=tokens.input_ids[:bucket],
             positions=tokens.positions[:bucket],
             kv_slots=tokens.kv_slots[:bucket],
             segments=segments,
         )
+
+
+def _ways(segments: LoRASegments | None, bucket: int) -> int:
+    if segments is None:
+        return 0
+    return segments.ways if bucket > MOST_DECODE_TOKENS else 1
 
 
 class _Recorder:

@@ -15,7 +15,8 @@ from loraplex.engine.block_manager import BLOCK_SIZE
 from loraplex.engine.models.decoder import Decoder
 from loraplex.engine.sampler import Sampler
 from loraplex.kernels.compile_ahead import compile_ahead
-from loraplex.kernels.lora.tables import LoRASegments
+from loraplex.kernels.lora.tables import MANY_WAYS, LoRASegments
+from loraplex.kernels.lora.tuning import MOST_DECODE_TOKENS
 
 # Tokens of the steps. Kernels differ between 16, 32, 64, 128 and 512 tokens and above (kernels/linear/tuning.py,
 # kernels/lora/tuning.py).
@@ -54,7 +55,8 @@ def warm_up(
         for tokens in sorted({min(tokens, max_tokens) for tokens in step_tokens}):
             batch = _batch(_query_lens(tokens, max_model_len), kv_cache.device)
             layers.forward(batch, kv_cache)
-            layers.forward(_with_lora(batch), kv_cache)
+            for ways in (1, MANY_WAYS) if tokens > MOST_DECODE_TOKENS else (1,):
+                layers.forward(_with_lora(batch, ways), kv_cache)
 
     if kv_cache.is_cuda:
         compile_ahead(launch_all, kv_cache.device)
@@ -96,13 +98,13 @@ def _batch(query_lens: list[int], device: torch.device) -> Batch:
     return replace(batch, input_ids=torch.zeros_like(batch.input_ids))
 
 
-def _with_lora(batch: Batch) -> Batch:
+def _with_lora(batch: Batch, ways: int) -> Batch:
     """The same step on the LoRA path, every token with the base model."""
     assert batch.sampled_rows is not None
 
     def segments(rows: int) -> LoRASegments:
         slots = torch.full((rows,), -1, dtype=torch.int32, device=batch.input_ids.device)
-        return LoRASegments((), slots, _RANK)
+        return LoRASegments((), slots, _RANK, ways)
 
     return replace(
         batch,

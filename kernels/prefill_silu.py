@@ -9,9 +9,9 @@ from loraplex.kernels.lora.one_token import rank_rows, row_offsets
 from loraplex.kernels.lora.runs import (
     expand_block,
     low_rank,
-    next_run,
     rank_row_block,
-    tile_slots,
+    run_of,
+    tile_runs,
 )
 from loraplex.kernels.lora.tables import ROW_ALIGNMENT
 from loraplex.kernels.lora.tuning import PREFILL_SILU
@@ -23,7 +23,7 @@ def prefill_silu_mul(x: torch.Tensor, out: torch.Tensor, delta: LoRADelta) -> No
     tables, s = delta.tables, delta.s
     tiles = PREFILL_SILU
     chunk = tiles.block * tiles.blocks
-    _prefill_silu_mul_kernel[(-(-tokens // tiles.tile), -(-size // chunk))](
+    _prefill_silu_mul_kernel[(-(-tokens // tiles.tile), -(-size // chunk), delta.segments.ways)](
         x,
         out,
         s,
@@ -44,6 +44,7 @@ def prefill_silu_mul(x: torch.Tensor, out: torch.Tensor, delta: LoRADelta) -> No
         BLOCK_RANK=tiles.block_rank,
         BLOCK_OUT=tiles.block,
         CHUNK=chunk,
+        WAYS=delta.segments.ways,
         ALIGNMENT=ROW_ALIGNMENT if tables.aligned else 1,
         DOT=dot_dtype(tables.arena.dtype),
         num_warps=tiles.num_warps,
@@ -81,20 +82,21 @@ def _prefill_silu_mul_kernel(
     BLOCK_RANK: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
     CHUNK: tl.constexpr,
+    WAYS: tl.constexpr,
     ALIGNMENT: tl.constexpr,
     DOT: tl.constexpr,
 ):
     start = tl.program_id(0) * TILE
     left = tl.program_id(1) * CHUNK
-    slots = tile_slots(token_slots_ptr, start, num_tokens, TILE)
+    slots, numbers, runs = tile_runs(token_slots_ptr, start, num_tokens, TILE)
     token = (start + tl.arange(0, TILE)).to(tl.int64)
     gate_s_at = s_ptr + token * s_token_stride
     up_s_at = gate_s_at + s_slice_stride
     row = tl.arange(0, BLOCK_RANK)
-    begin = 0
-    while begin < tl.minimum(num_tokens - start, TILE):
-        slot, stop, mine = next_run(slots, begin, TILE)
-        begin = stop
+    number = tl.program_id(2)
+    while number < runs:
+        slot, mine = run_of(slots, numbers, number)
+        number += WAYS
         first, rank, base = rank_rows(index_ptr, slot, num_modules, first_module, 1)
         up_first, up_rank, up_base = rank_rows(index_ptr, slot, num_modules, first_module + 1, 1)
         offset = row_offsets(b_rows_ptr, first, rank, base, row, size, ALIGNMENT)

@@ -7,9 +7,9 @@ from loraplex.kernels.lora.one_token import rank_rows, row_offsets
 from loraplex.kernels.lora.runs import (
     expand_block,
     low_rank,
-    next_run,
     rank_row_block,
-    tile_slots,
+    run_of,
+    tile_runs,
 )
 from loraplex.kernels.lora.slices import slice_of
 from loraplex.kernels.lora.tables import ROW_ALIGNMENT, LoRASegments, LoRATables
@@ -28,7 +28,8 @@ def prefill_expand(
     tokens = y.shape[0]
     tiles = PREFILL_EXPAND
     chunk = tiles.block * tiles.blocks
-    _prefill_expand_kernel[(-(-tokens // tiles.tile), sum(-(-width // chunk) for width in widths))](
+    chunks = sum(-(-width // chunk) for width in widths)
+    _prefill_expand_kernel[(-(-tokens // tiles.tile), chunks, segments.ways)](
         y,
         s,
         tables.arena,
@@ -50,6 +51,7 @@ def prefill_expand(
         BLOCK_RANK=tiles.block_rank,
         BLOCK_OUT=tiles.block,
         CHUNK=chunk,
+        WAYS=segments.ways,
         ALIGNMENT=ROW_ALIGNMENT if tables.aligned else 1,
         DOT=dot_dtype(tables.arena.dtype),
         num_warps=tiles.num_warps,
@@ -79,20 +81,21 @@ def _prefill_expand_kernel(
     BLOCK_RANK: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
     CHUNK: tl.constexpr,
+    WAYS: tl.constexpr,
     ALIGNMENT: tl.constexpr,
     DOT: tl.constexpr,
 ):
     part, width, offset_in_y, chunk = slice_of(tl.program_id(1), width_0, width_1, width_2, CHUNK)
     start = tl.program_id(0) * TILE
-    slots = tile_slots(token_slots_ptr, start, num_tokens, TILE)
+    slots, numbers, runs = tile_runs(token_slots_ptr, start, num_tokens, TILE)
     token = (start + tl.arange(0, TILE)).to(tl.int64)
     y_at = y_ptr + token * y_stride + offset_in_y
     s_at = s_ptr + part.to(tl.int64) * s_slice_stride + token * s_token_stride
     row = tl.arange(0, BLOCK_RANK)
-    begin = 0
-    while begin < tl.minimum(num_tokens - start, TILE):
-        slot, stop, mine = next_run(slots, begin, TILE)
-        begin = stop
+    number = tl.program_id(2)
+    while number < runs:
+        slot, mine = run_of(slots, numbers, number)
+        number += WAYS
         first, rank, base = rank_rows(index_ptr, slot, num_modules, first_module + part, 1)
         if rank > 0:
             s = low_rank(s_at, s_split_stride, row, rank, mine, SPLITS)

@@ -22,7 +22,7 @@ def prefill_shrink(
     tokens, in_features = x.shape
     tiles = PREFILL_SHRINK
     s, split_size = partial_sums(x, num_slices, columns, tiles.block, tiles.splits)
-    _prefill_shrink_kernel[(-(-tokens // tiles.tile), len(s))](
+    _prefill_shrink_kernel[(-(-tokens // tiles.tile), len(s), segments.ways)](
         x,
         tables.arena,
         tables.a_rows,
@@ -39,6 +39,7 @@ def prefill_shrink(
         s.stride(1),
         s.stride(2),
         SLICES=num_slices,
+        WAYS=segments.ways,
         TILE=tiles.tile,
         BLOCK_RANK=tiles.block_rank * power_of_two(num_slices),
         BLOCK_IN=tiles.block,
@@ -68,6 +69,7 @@ def _prefill_shrink_kernel(
     s_slice_stride,
     s_token_stride,
     SLICES: tl.constexpr,
+    WAYS: tl.constexpr,
     TILE: tl.constexpr,
     BLOCK_RANK: tl.constexpr,
     BLOCK_IN: tl.constexpr,
@@ -92,7 +94,7 @@ def _prefill_shrink_kernel(
     token = (start + lane).to(tl.int64)
     x_at = x_ptr + token * x_stride
     s_at = s_ptr + split.to(tl.int64) * s_split_stride + token * s_token_stride
-    for block in range(0, tl.max(ends, axis=0), BLOCK_RANK):
+    for block in range(tl.program_id(2) * BLOCK_RANK, tl.max(ends, axis=0), WAYS * BLOCK_RANK):
         k = block + tl.arange(0, BLOCK_RANK)
         # Which token opens the run that row k belongs to; its numbers are taken over by sums with one term each.
         hit = (begins[:, None] <= k[None, :]) & (k[None, :] < ends[:, None])

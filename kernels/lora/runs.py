@@ -18,12 +18,26 @@ def tile_slots(token_slots_ptr, start, num_tokens, TILE: tl.constexpr):
 
 
 @triton.jit
-def next_run(slots, begin, TILE: tl.constexpr):
-    """The run that begins at a lane of the tile: its slot, the lane at which it ends, and which lanes are its own."""
+def tile_runs(token_slots_ptr, start, num_tokens, TILE: tl.constexpr):
+    """The tokens from `start` on: their adapter slots as in `tile_slots`, the numbers of their runs, both [TILE], and
+    how many runs there are.
+
+    The programs along a grid's third dimension take runs in turn: of WAYS programs, program w those with the numbers w,
+    w + WAYS, ...
+    """
     lane = tl.arange(0, TILE)
-    slot = tl.max(tl.where(lane == begin, slots, -2), axis=0)
-    stop = tl.min(tl.where((lane > begin) & (slots != slot), lane, TILE), axis=0)
-    return slot, stop, (lane >= begin) & (lane < stop)
+    slots = tile_slots(token_slots_ptr, start, num_tokens, TILE)
+    live = slots != -2
+    before = tl.load(token_slots_ptr + start + lane - 1, mask=live & (lane > 0), other=-2)
+    opens = (live & (slots != before)).to(tl.int32)
+    return slots, tl.cumsum(opens, 0) - 1, tl.sum(opens, axis=0)
+
+
+@triton.jit
+def run_of(slots, numbers, number):
+    """The run of this number: its slot, and which lanes are its own."""
+    mine = (numbers == number) & (slots != -2)
+    return tl.max(tl.where(mine, slots, -2), axis=0), mine
 
 
 @triton.jit

@@ -8,6 +8,10 @@ import torch
 
 # Elements; 8 values of 16 bits are one load of a thread.
 ROW_ALIGNMENT = 8
+# Programs that share the runs of a tile, where some tile of so many tokens holds more than a few of them. One H200, 8B
+# shape, 544 tokens of which 32 are of 32 adapters: see docs/performance.md.
+MANY_WAYS = 8
+_TILE, _FEW_RUNS = 32, 4
 
 
 @dataclass(slots=True)
@@ -84,11 +88,13 @@ class LoRASegments:
         spans: host copy, one (slot, first token, end token) per segment, ascending, not overlapping, slots distinct.
         token_slots: [tokens] int32 on the device, each token's adapter slot, -1 for the base model.
         max_rank: largest rank of any module of the adapters present.
+        ways: programs that share a tile's runs in the kernels for many tokens; the result does not depend on it.
     """
 
     spans: tuple[tuple[int, int, int], ...]
     token_slots: torch.Tensor
     max_rank: int
+    ways: int = 1
 
     @classmethod
     def build(
@@ -100,6 +106,17 @@ class LoRASegments:
     ) -> "LoRASegments":
         """Spread spans over their tokens."""
         return cls(spans, torch.from_numpy(token_slots(spans, num_tokens)).to(device), max_rank)
+
+
+def ways_for(spans: tuple[tuple[int, int, int], ...]) -> int:
+    """`LoRASegments.ways` for a batch of more tokens than decode kernels take.
+
+    A tile of tokens holds one or two runs where prompts are computed, but as many as tokens where sequences of many
+    adapters decode beside them, which one program would go through one after the other.
+    """
+    starts = np.array([start for _, start, _ in spans], dtype=np.int64)
+    crowded = starts[_FEW_RUNS:] - starts[:-_FEW_RUNS] < _TILE
+    return MANY_WAYS if crowded.any() else 1
 
 
 def token_slots(spans: tuple[tuple[int, int, int], ...], num_tokens: int) -> np.ndarray:

@@ -5,9 +5,9 @@ from loraplex.kernels.lora.one_token import rank_rows, row_offsets
 from loraplex.kernels.lora.runs import (
     expand_block,
     low_rank,
-    next_run,
     rank_row_block,
-    tile_slots,
+    run_of,
+    tile_runs,
 )
 from loraplex.kernels.norm import scaled
 from loraplex.kernels.qkv.slices import heads_of
@@ -52,6 +52,7 @@ def prefill_kernel(  # noqa: C901 - a branch for each part a model may lack
     HALF: tl.constexpr,
     REST: tl.constexpr,
     HEADS: tl.constexpr,
+    WAYS: tl.constexpr,
     BLOCK_RANK: tl.constexpr,
     ALIGNMENT: tl.constexpr,
     DOT: tl.constexpr,
@@ -77,19 +78,20 @@ def prefill_kernel(  # noqa: C901 - a branch for each part a model may lack
     s_at = s_ptr + part.to(tl.int64) * s_slice_stride + token * s_token_stride
     row = tl.arange(0, BLOCK_RANK)
     if HAS_LORA:
-        slots = tile_slots(token_slots_ptr, start, num_tokens, TILE)
+        slots, numbers, runs = tile_runs(token_slots_ptr, start, num_tokens, TILE)
+    else:
+        runs = 1
 
-    begin = 0
-    while begin < tl.minimum(num_tokens - start, TILE):
+    run = tl.program_id(2)
+    while run < runs:
         if HAS_LORA:
-            slot, stop, mine = next_run(slots, begin, TILE)
-            begin = stop
+            slot, mine = run_of(slots, numbers, run)
             first, rank, base = rank_rows(index_ptr, slot, num_modules, module + part, 1)
             s = low_rank(s_at, s_split_stride, row, rank, mine, SPLITS)
             offset = row_offsets(b_rows_ptr, first, rank, base, row, width, ALIGNMENT)
         else:
             mine = live
-            begin += TILE
+        run += WAYS
         keep = mine[:, None] & inside[None, :]
         for number in range(first_head, tl.minimum(first_head + HEADS, heads)):
             at = qkv_ptr + (token * qkv_stride + (slice_head + number) * head_dim)[:, None]

@@ -163,7 +163,8 @@ def qkv_to_cache_triton(
         return q
     tiles = PREFILL_QKV
     groups = -(-q_heads // tiles.blocks) + 2 * -(-kv_heads // tiles.blocks)
-    prefill_kernel[(-(-tokens // tiles.tile), groups)](
+    ways = 1 if delta is None else delta.segments.ways
+    prefill_kernel[(-(-tokens // tiles.tile), groups, ways)](
         *arguments,
         HAS_NORM=norm is not None,
         HAS_LORA=delta is not None,
@@ -172,6 +173,7 @@ def qkv_to_cache_triton(
         HALF=max(16, power_of_two(half)),
         REST=rest,
         HEADS=tiles.blocks,
+        WAYS=ways,
         BLOCK_RANK=tiles.block_rank,
         ALIGNMENT=alignment,
         DOT=dot_dtype(qkv.dtype),

@@ -92,9 +92,8 @@ def recorded_pieces(engine: Engine) -> PieceGraphs:
         return Recorded(replay), results
 
     for bucket in PIECE_BUCKETS:
-        for lora in (True, False):
-            recorded = pieces._record(record, bucket, with_lora=lora)
-            pieces._passes[bucket, lora] = recorded
+        for ways in (1, 0):
+            pieces._passes[bucket, ways] = pieces._record(record, bucket, ways)
     return pieces
 
 

@@ -1,6 +1,7 @@
 """The kernel between the qkv projection and attention: against its parts in float64, with and without adapters."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -152,7 +153,8 @@ def test_with_adapters(
     ranks = [{0: 8, 1: 8, 2: 8}, {0: 3, 2: 33}, {0: 16, 1: 20, 2: 1}]
     adapters = random_adapters([(wide, w) for w in widths], ranks, dtype=dtype, device=device)
     spans = ((2, 0, 1), (0, 1, tokens - 5), (1, tokens - 5, tokens - 2))
-    segments = make_segments(adapters, spans, tokens)
+    # Two programs share the runs of a tile.
+    segments = replace(make_segments(adapters, spans, tokens), ways=2)
     x = torch.randn(tokens, wide).to(device, dtype)
     s = lora_shrink_triton(x, adapters.tables, segments, 0, 3)
     got = case.run(qkv_to_cache_triton, LoRADelta(s, adapters.tables, segments, 0))
@@ -191,7 +193,8 @@ def test_silu_mul_with_adapters(tokens: int, dtype: torch.dtype, device: torch.d
     ranks = [{0: 8, 1: 8}, {1: 40}, {0: 16, 1: 3}]
     adapters = random_adapters([(wide, size)] * 2, ranks, dtype=dtype, device=device)
     spans = ((1, 0, 2), (2, 2, tokens - 4), (0, tokens - 4, tokens - 2))
-    segments = make_segments(adapters, spans, tokens)
+    # Two programs share the runs of a tile.
+    segments = replace(make_segments(adapters, spans, tokens), ways=2)
     x = torch.randn(tokens, wide).to(device, dtype)
     y = torch.randn(tokens, 2 * size).to(device, dtype)
     before = y.clone()

@@ -9,7 +9,7 @@ from loraplex.kernels.lora import expand, shrink
 from loraplex.kernels.lora.apply import LoRADelta
 from loraplex.kernels.lora.expand import lora_expand_triton
 from loraplex.kernels.lora.shrink import lora_shrink_triton
-from loraplex.kernels.lora.tables import LoRASegments
+from loraplex.kernels.lora.tables import MANY_WAYS, LoRASegments, ways_for
 from support.lora_tables import RandomAdapters, random_adapters
 
 WIDE, SIZE = 144, 272
@@ -31,11 +31,15 @@ def _tiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def outputs(
-    adapters: RandomAdapters, slots: torch.Tensor, x: torch.Tensor, y: torch.Tensor
+    adapters: RandomAdapters,
+    slots: torch.Tensor,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    ways: int = 1,
 ) -> torch.Tensor:
     """Both uses of a delta for one batch, side by side: [tokens, 3 × SIZE]."""
     present = sorted({int(slot) for slot in slots} - {-1})
-    segments = LoRASegments((), slots, adapters.max_rank(present))
+    segments = LoRASegments((), slots, adapters.max_rank(present), ways)
     s = lora_shrink_triton(x, adapters.tables, segments, 0, 2)
     activated = silu_mul_triton(y, LoRADelta(s, adapters.tables, segments, 0))
     added = y.clone()
@@ -61,3 +65,25 @@ def test_neighbours_do_not_show(dtype: torch.dtype, scattered: bool, device: tor
     for slot in range(-1, len(RANKS)):
         alone = outputs(adapters, torch.full_like(mixed, slot), x, y)
         assert torch.equal(alone[mixed == slot], got[mixed == slot])
+
+
+@pytest.mark.gpu
+def test_programs_that_share_a_tile_do_what_one_does(device: torch.device) -> None:
+    adapters = random_adapters([(WIDE, SIZE)] * 2, RANKS, dtype=torch.bfloat16, device=device)
+    x = torch.randn(TOKENS, WIDE).to(device, torch.bfloat16)
+    y = torch.randn(TOKENS, 2 * SIZE).to(device, torch.bfloat16)
+    mixed = torch.randint(-1, len(RANKS), (TOKENS,), dtype=torch.int32).to(device)
+    alone = outputs(adapters, mixed, x, y)
+    for ways in (3, MANY_WAYS):
+        assert torch.equal(outputs(adapters, mixed, x, y, ways), alone)
+
+
+def test_only_crowded_tiles_are_shared() -> None:
+    chunks = tuple((slot, 64 * slot, 64 * slot + 64) for slot in range(32))
+    decodes = tuple((slot, slot, slot + 1) for slot in range(32))
+    assert ways_for(()) == ways_for(chunks) == ways_for(decodes[:4]) == 1
+    assert (
+        ways_for(decodes)
+        == ways_for((*chunks[:1], *((s, s + 64, s + 65) for s in range(1, 9))))
+        > 1
+    )
