@@ -28,7 +28,7 @@ def rows(results: Path, name: str) -> list[dict[str, object]]:
 
 
 def test_kernels(tmp_path: Path) -> None:
-    run("kernels.py", "--shape", "tiny", "--quick", results=tmp_path)
+    run("kernel_times.py", "--shape", "tiny", "--quick", results=tmp_path)
     ops = {row["op"] for row in rows(tmp_path, "kernels.jsonl")}
     assert {"rms_norm", "add_rms_norm", "qkv_to_cache", "silu_mul"} <= ops
     assert {"linear qkv", "linear lm_head", "lora_linear gate_up"} <= ops

@@ -4,7 +4,7 @@ Timed are launches in a CUDA graph that rotate over copies of weights, adapters 
 as they do in a model; activations are as warm as there, where the kernel before has just written them. The ceilings
 (a read, a copy, an 8192³ product) are measured in the same run.
 
-    python benchmarks/kernels.py [--quick] [--only linear attention ...]
+    python benchmarks/kernel_times.py [--quick] [--only linear attention ...]
 """
 
 import argparse
