@@ -124,7 +124,7 @@ def start_engine(folder: Path, device: str) -> dict[str, float]:
     timed("import_torch_s", _import_torch)()
     timed("import_engine_s", _import_engine)()
     timed("device_s", _wake_device)(device)
-    from loraplex.engine import cuda_graphs, model_runner, warm_up
+    from loraplex.engine import cuda_graphs, model_runner, piece_graphs, warm_up
     from loraplex.engine.config import EngineConfig
     from loraplex.engine.engine import Engine
     from loraplex.engine.lora_pool import LoRAPool
@@ -139,6 +139,7 @@ def start_engine(folder: Path, device: str) -> dict[str, float]:
         (model_runner, "rope_tables", "rope_s"),
         # Both begin with compiling, which is part of their time.
         (cuda_graphs.DecodeGraphs, "capture", "capture_s"),
+        (piece_graphs.PieceGraphs, "prepare", "pieces_s"),
         (model_runner, "warm_up", "warm_up_s"),
         (cuda_graphs, "compile_ahead", "capture_compile_s"),
         (warm_up, "compile_ahead", "warm_up_compile_s"),

@@ -5,7 +5,6 @@ depends on the number of tokens alone. Launched kernel by kernel, a step of few 
 times as long as the GPU (docs/performance.md).
 """
 
-import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -44,7 +43,11 @@ class _Pass:
 
 class PieceGraphs:
     """One captured pass per number of tokens, without LoRA, with it, and with it for tokens of many adapters close to
-    each other. What varies between steps is read from device buffers, as in `DecodeGraphs`."""
+    each other. What varies between steps is read from device buffers, as in `DecodeGraphs`.
+
+    A pass is captured when it is first needed, which takes about as long as launching its kernels; all of them at the
+    start would take 3 s.
+    """
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class PieceGraphs:
         last_ids: torch.Tensor,
         *,
         max_tokens: int,
+        record: Record | None = None,
     ) -> None:
         """Allocate the buffers.
 
@@ -60,6 +64,7 @@ class PieceGraphs:
             decoder, kv_cache: what a step runs on.
             last_ids: [rows] int64, the tokens sampled by the step before.
             max_tokens: most tokens of a step.
+            record: captures a piece; by default as a CUDA graph.
         """
         self._decoder = decoder
         self._kv_cache = kv_cache
@@ -77,19 +82,18 @@ class PieceGraphs:
             ),
         )
         self._attended = decoder.empty_attended(most)
+        self._record = record or _Recorder(self._device).record
         self._passes: dict[tuple[int, int], _Pass] = {}
 
-    def capture(self) -> None:
-        """Record every pass, the largest first so that the smaller ones fit into its memory."""
+    def prepare(self) -> None:
+        """Compile what the passes launch, and capture the largest of them: the others fit into its memory."""
         compile_ahead(self._launch_all, self._device)
         self._launch_all()
-        # Whatever is freed by chance during a capture may break it.
-        gc.collect()
         torch.cuda.synchronize(self._device)
-        recorder = _Recorder(self._device)
+        largest = self._buckets[-1]
         for bucket, ways in self._kinds():
-            self._passes[bucket, ways] = self._record(recorder.record, bucket, ways)
-        torch.cuda.synchronize(self._device)
+            if bucket == largest:
+                self._pass(bucket, ways)
 
     def fits(self, host: HostBatch) -> bool:
         """Whether a step was captured."""
@@ -108,7 +112,7 @@ class PieceGraphs:
         """
         bucket = next(b for b in self._buckets if b >= len(host.input_ids))
         batch = move(host.padded(bucket), max_rank, self._last_ids)
-        recorded = self._passes[bucket, _ways(batch.segments, bucket)]
+        recorded = self._pass(bucket, _ways(batch.segments, bucket))
         self._fill(batch, bucket)
         attended = self._attended[:bucket]
         for number, (piece, queries) in enumerate(
@@ -127,7 +131,14 @@ class PieceGraphs:
         if batch.segments is not None and tokens.segments is not None:
             tokens.segments.token_slots.copy_(batch.segments.token_slots)
 
-    def _record(self, record: Record, bucket: int, ways: int) -> _Pass:
+    def _pass(self, bucket: int, ways: int) -> _Pass:
+        recorded = self._passes.get((bucket, ways))
+        if recorded is None:
+            recorded = self._passes[bucket, ways] = self._capture(bucket, ways)
+        return recorded
+
+    def _capture(self, bucket: int, ways: int) -> _Pass:
+        record = self._record
         decoder, kv_cache, attended = self._decoder, self._kv_cache, self._attended[:bucket]
         tokens = self._of_bucket(bucket, ways)
         # What a piece hands to the next is alive until that is recorded; then later pieces may use its memory.
@@ -180,8 +191,8 @@ def _ways(segments: LoRASegments | None, bucket: int) -> int:
 class _Recorder:
     """Captures graphs that share memory and are replayed in the order of their capture.
 
-    `torch.cuda.graph` does the same, but collects garbage and empties the allocator's cache every time: a minute for as
-    many graphs as there are pieces.
+    `torch.cuda.graph` does the same, but collects garbage and empties the allocator's cache every time: seconds for a
+    pass instead of 0.03.
     """
 
     def __init__(self, device: torch.device) -> None:

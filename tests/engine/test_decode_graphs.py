@@ -76,11 +76,6 @@ def recorded_graphs(engine: Engine) -> DecodeGraphs:
 
 def recorded_pieces(engine: Engine) -> PieceGraphs:
     """A piece that is replayed leaves its results where those of its recording were."""
-    runner = engine._runner
-    pieces = PieceGraphs(
-        runner._decoder, runner._kv_cache, runner._last_ids, max_tokens=PIECE_BUCKETS[-1]
-    )
-    pieces._buckets = list(PIECE_BUCKETS)
 
     def record(launch: Callable[[], Pair]) -> Any:
         results = launch()
@@ -91,9 +86,15 @@ def recorded_pieces(engine: Engine) -> PieceGraphs:
 
         return Recorded(replay), results
 
-    for bucket in PIECE_BUCKETS:
-        for ways in (1, 0):
-            pieces._passes[bucket, ways] = pieces._record(record, bucket, ways)
+    runner = engine._runner
+    pieces = PieceGraphs(
+        runner._decoder,
+        runner._kv_cache,
+        runner._last_ids,
+        max_tokens=PIECE_BUCKETS[-1],
+        record=record,
+    )
+    pieces._buckets = list(PIECE_BUCKETS)
     return pieces
 
 
