@@ -1,9 +1,11 @@
 """Owns `LLM`: the engine in this process, with adapters from PEFT directories, for scripts and notebooks."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from loraplex.adapters.blobs import FileBlobs
 from loraplex.adapters.cache import AdapterCache
@@ -12,7 +14,14 @@ from loraplex.engine.config import EngineConfig
 from loraplex.engine.engine import Engine, EngineStats
 from loraplex.engine.model_config import ModelConfig
 from loraplex.engine.model_runner import resolve_device, resolve_dtype
-from loraplex.engine.request import FinishReason, Request, TokenLogprob
+from loraplex.engine.pooling import Method, Pooling
+from loraplex.engine.request import (
+    FinishReason,
+    InvalidRequestError,
+    Output,
+    Request,
+    TokenLogprob,
+)
 from loraplex.engine.sampling_params import SamplingParams
 
 # Adapters kept in host memory beside those on the device; more than this are read from their directories again.
@@ -34,6 +43,8 @@ class Completion:
         text: generated text, without the stop string that ended it.
         token_ids: generated tokens, including one that ended the sequence.
         logprobs: one per generated token if `SamplingParams.logprobs` was set.
+        prompt_logprobs: one per prompt token if `SamplingParams.prompt_logprobs` was set; None for the first token,
+            which nothing predicts.
         finish_reason: "stop" or "length".
     """
 
@@ -41,6 +52,7 @@ class Completion:
     text: str = ""
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] | None = None
+    prompt_logprobs: list[TokenLogprob | None] | None = None
     finish_reason: str = ""
 
 
@@ -154,31 +166,56 @@ class LLM:
             )
             for r in requests
         }
-        try:
-            for request in requests:
-                self._engine.add(request)
-            while self._engine.has_work():
-                self._step(completions)
-        finally:  # after an error or Ctrl-C nothing of this call stays behind
-            for request in requests:
-                self._engine.abort(request.request_id)
+        self._run(requests, lambda output: _add(completions[output.request_id], output))
         return list(completions.values())
+
+    def embed(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        *,
+        adapters: Sequence[str | None] | None = None,
+        pooling: Method = "last",
+        normalize: bool = True,
+    ) -> list[np.ndarray]:
+        """Turn prompts into vectors, all in one run.
+
+        Args:
+            prompts, adapters: as in `generate`.
+            pooling: "last" takes the hidden state of the last token, "mean" the mean of all, behind the last norm.
+            normalize: whether vectors are scaled to length 1.
+
+        Returns:
+            One vector per prompt, [hidden size] float32, in order.
+
+        Raises:
+            KeyError, InvalidRequestError, GenerationError: as in `generate`.
+        """
+        params = SamplingParams(max_tokens=0, pooling=Pooling(pooling, normalize))
+        requests = self._requests(prompts, params, adapters)
+        outputs: dict[str, Output] = {}
+        self._run(requests, lambda output: outputs.update({output.request_id: output}))
+        found = [outputs[request.request_id].embedding for request in requests]
+        return [np.frombuffer(vector or b"", "<f4") for vector in found]
 
     def stats(self) -> EngineStats:
         """What the engine holds and has done so far."""
         return self._engine.stats()
 
-    def _step(self, completions: dict[str, Completion]) -> None:
-        for output in self._engine.step():
-            if output.finish_reason is FinishReason.ERROR:
-                raise GenerationError(output.error)
-            completion = completions[output.request_id]
-            completion.text += output.text
-            completion.token_ids += output.token_ids
-            if completion.logprobs is not None and output.logprobs is not None:
-                completion.logprobs += output.logprobs
-            if output.finish_reason is not None:
-                completion.finish_reason = output.finish_reason.value
+    def _run(self, requests: list[Request], take: Callable[[Output], None]) -> None:
+        """Hand over everything that comes of these requests."""
+        try:
+            for request in requests:
+                self._engine.add(request)
+            while self._engine.has_work():
+                for output in self._engine.step():
+                    if output.finish_reason is FinishReason.REFUSED:
+                        raise InvalidRequestError(output.error or "", "structure")
+                    if output.finish_reason is FinishReason.ERROR:
+                        raise GenerationError(output.error)
+                    take(output)
+        finally:  # after an error or Ctrl-C nothing of this call stays behind
+            for request in requests:
+                self._engine.abort(request.request_id)
 
     def _requests(
         self,
@@ -216,3 +253,15 @@ class LLM:
             else:
                 result.append(tuple(self._engine.tokenizer.encode(prompt)))
         return result
+
+
+def _add(completion: Completion, output: Output) -> None:
+    """Append what a step gave."""
+    completion.text += output.text
+    completion.token_ids += output.token_ids
+    if completion.logprobs is not None and output.logprobs is not None:
+        completion.logprobs += output.logprobs
+    if output.prompt_logprobs is not None:
+        completion.prompt_logprobs = [None, *output.prompt_logprobs]
+    if output.finish_reason is not None:
+        completion.finish_reason = output.finish_reason.value

@@ -225,7 +225,8 @@ class Admission:
         if (limit := self._limit(sequence)) is not None:
             return limit
         handle = sequence.request.adapter
-        wanted = sequence.num_prompt + (sequence.request.params.max_tokens or 1)
+        most = sequence.request.params.max_tokens
+        wanted = sequence.num_prompt + (1 if most is None else most)
         fits = self._adapters.fits(handle, wanted) or sequence.admitted
         # If the adapter alone is too large the pool has a better word for it.
         if not fits and self._adapters.fits(handle, 0):
@@ -294,6 +295,8 @@ class Admission:
         sequence.running = True
         self._running[sequence] = None
         num_tokens = min(sequence.remaining, round_.budget)
+        # At once, so that other answers to the same prompt can join the step without computing it again.
+        self._blocks.publish(sequence, num_tokens)
         round_.admitted.append((sequence, num_tokens))
         round_.places -= 1
         round_.budget -= num_tokens

@@ -4,20 +4,36 @@ from loraplex.engine.request import FinishReason, Output, TokenLogprob
 from loraplex.engine.sampler import Sampled
 from loraplex.engine.sequence import Sequence
 
+_NOT_FINITE = "The model computed a value that is not a finite number for this request."
+
 
 def advance(sequence: Sequence, choice: Sampled) -> Output:
     """Add a sampled token; the output's `finish_reason` says whether the sequence has ended with it."""
     token = choice.token_id
     if token is None:
-        return failure(
-            sequence, "The model computed a value that is not a finite number for this request."
-        )
+        return failure(sequence, _NOT_FINITE)
+    scores = sequence.prompt_logprobs
+    if scores is None or sequence.num_output:
+        return _advance(sequence, token, choice.logprob)
+    return _advance(sequence, token, choice.logprob)._replace(prompt_logprobs=tuple(scores))
+
+
+def _advance(sequence: Sequence, token: int, logprob: TokenLogprob | None) -> Output:
+    if len(sequence.tokens) >= sequence.max_len:  # only its prompt was to be computed
+        nothing = None if logprob is None else ()
+        return _output(sequence, (), "", nothing, FinishReason.LENGTH)
     sequence.tokens.append(token)
     length = len(sequence.tokens)
     may_stop = length >= sequence.min_len
     stops = may_stop and token in sequence.stop_ids
     # The token that ends a sequence is counted and returned, but is not text.
     reason = FinishReason.STOP if stops else None
+    if not stops and sequence.matcher is not None:
+        if not sequence.matcher.accept(token):
+            sequence.tokens.pop()
+            return failure(sequence, "No token of this model continues the requested structure.")
+        # Nothing but an end may follow: it need not be computed, and may be banned by other parameters.
+        reason = FinishReason.STOP if sequence.matcher.exhausted() else None
     text = ""
     stopped_by_text = False
     if not stops and sequence.detokenizer is not None:
@@ -30,13 +46,25 @@ def advance(sequence: Sequence, choice: Sampled) -> Output:
         rest = sequence.detokenizer.flush(check_stop=may_stop)
         text += rest.text
         reason = FinishReason.STOP if rest.stopped else reason
-    logprobs = None if choice.logprob is None else (choice.logprob,)
+    logprobs = None if logprob is None else (logprob,)
     return _output(sequence, (token,), text, logprobs, reason)
 
 
-def failure(sequence: Sequence, error: str) -> Output:
+def embedded(sequence: Sequence, vector: bytes | None) -> Output:
+    """The only output of a sequence that is to become a vector; None stands for one with unusable numbers."""
+    if vector is None:
+        return failure(sequence, _NOT_FINITE)
+    return _output(sequence, (), "", None, FinishReason.STOP)._replace(embedding=vector)
+
+
+def failure(sequence: Sequence, error: str, reason: FinishReason = FinishReason.ERROR) -> Output:
     """The last output of a sequence that cannot go on; `error` is a sentence for the user."""
-    return _output(sequence, (), "", None, FinishReason.ERROR, error)
+    return _output(sequence, (), "", None, reason, error)
+
+
+def nothing_yet(sequence: Sequence) -> Output:
+    """An output that only says that the sequence lives."""
+    return _output(sequence, (), "", None, None)
 
 
 def _output(

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 
 from loraplex.engine.block_manager import BLOCK_SIZE
+from loraplex.engine.pooler import Part, pooled_by
+from loraplex.engine.prompt_scores import Scored, scored_by
 from loraplex.engine.scheduler import Scheduled
 from loraplex.engine.sequence import Sequence
 from loraplex.engine.transfer import to_device
@@ -34,6 +36,8 @@ class HostBatch:
         sampled: sequences whose next token is sampled, in order of their rows in the logits.
         sampled_rows: [sampled] int64, each one's last token.
         sampled_spans: like `spans`, over the rows of the logits.
+        pooled: what it gives for vectors of prompts.
+        scored: whose prompt's log-probabilities are asked for, and which of them this step can tell.
     """
 
     num_tokens: np.ndarray
@@ -46,6 +50,8 @@ class HostBatch:
     sampled: tuple[Sequence, ...]
     sampled_rows: np.ndarray
     sampled_spans: tuple[Span, ...]
+    scored: tuple[Scored, ...] = ()
+    pooled: tuple[Part, ...] = ()
 
     @property
     def is_decode(self) -> bool:
@@ -123,7 +129,8 @@ def lay_out(scheduled: list[Scheduled], tables: np.ndarray) -> HostBatch:
                 start = sequence.num_computed
                 input_ids[at : at + count] = sequence.tokens[start : start + count]
             at += count
-    known = np.asarray([len(s.tokens) + s.pending for s in sequences])
+    # Of sequences that are to become vectors nothing is sampled.
+    known = np.asarray([len(s.tokens) + s.pending if s.pooling is None else -1 for s in sequences])
     last = np.flatnonzero(kv_lens == known)
     sampled = sequences if len(last) == len(sequences) else [sequences[i] for i in last.tolist()]
     return HostBatch(
@@ -138,6 +145,9 @@ def lay_out(scheduled: list[Scheduled], tables: np.ndarray) -> HostBatch:
         sampled=tuple(sampled),
         sampled_rows=ends[last] - 1,
         sampled_spans=_spans(slots[last], np.arange(1, len(last) + 1)),
+        # A step in which everyone samples and computes one token is over with every prompt.
+        scored=() if total == len(sampled) else scored_by(sequences, lengths),
+        pooled=() if total == len(sampled) else pooled_by(sequences, lengths),
     )
 
 

@@ -63,13 +63,13 @@ class BlockManager:
         return -(-tokens // BLOCK_SIZE)
 
     def match_prefix(self, sequence: Sequence) -> None:
-        """Give a sequence without blocks the cached blocks its tokens begin with; one token at least stays."""
+        """Give a sequence without blocks the cached blocks its tokens begin with, as far as they are of use."""
         assert not sequence.blocks
         if not self._enable_prefix_cache:
             return
         parent = _root_hash(sequence)
         found: list[int] = []
-        for index in range((len(sequence.tokens) - 1) // BLOCK_SIZE):
+        for index in range(sequence.reusable // BLOCK_SIZE):
             digest = _block_hash(parent, sequence.tokens, index)
             block = self._by_hash.get(digest)
             if block is None:
@@ -93,11 +93,12 @@ class BlockManager:
             self._hand_out(sequence, blocks)
         return True
 
-    def publish(self, sequence: Sequence) -> None:
-        """Enter the blocks that have become full into the prefix cache; call after the launch of the step that writes
-        them. A block with a token the host does not know yet is not full."""
+    def publish(self, sequence: Sequence, num_tokens: int = 0) -> None:
+        """Enter the blocks that are full, once the step to be launched next has computed `num_tokens` more tokens, into
+        the prefix cache. Sequences that join the same step may read them already: every layer writes all keys and
+        values of a step before any are read. A block with a token the host does not know yet is not full."""
         hashes = sequence.block_hashes
-        full = min(sequence.num_computed, len(sequence.tokens)) // BLOCK_SIZE
+        full = min(sequence.num_computed + num_tokens, len(sequence.tokens)) // BLOCK_SIZE
         if len(hashes) == full or not self._enable_prefix_cache:
             return
         for index in range(len(hashes), full):

@@ -101,20 +101,26 @@ class Detokenizer:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, prompt_ids: tuple[int, ...], stop: tuple[str, ...]
+        self,
+        tokenizer: Tokenizer,
+        prompt_ids: tuple[int, ...],
+        stop: tuple[str, ...],
+        visible: tuple[int, ...] = (),
     ) -> None:
+        """`visible` are special tokens that are part of the text."""
         token_bytes = tokenizer.token_bytes
         self._stream: TextStream = (
             WindowStream(tokenizer, prompt_ids)
             if token_bytes is None
             else ByteStream(token_bytes, prompt_ids)
         )
+        self._visible = {token: tokenizer.token_text(token) for token in visible}
         self._stop = stop
         self._held = ""
 
     def append(self, token_ids: tuple[int, ...], *, check_stop: bool) -> TextDelta:
         """Add tokens; with `check_stop` a stop string ends the text in front of it."""
-        new = self._stream.add(token_ids)
+        new = self._read(token_ids) if self._visible else self._stream.add(token_ids)
         if not self._stop:
             return TextDelta(new, stopped=False)
         text, stopped = self._release(new, check_stop=check_stop)
@@ -129,6 +135,14 @@ class Detokenizer:
     def flush(self, *, check_stop: bool) -> TextDelta:
         """Everything still held back; call when the sequence ends without a stop string."""
         return self._release(self._stream.rest(), check_stop=check_stop)
+
+    def _read(self, token_ids: tuple[int, ...]) -> str:
+        text = ""
+        for token in token_ids:
+            special = self._visible.get(token)
+            # No character goes on behind a special token.
+            text += self._stream.add((token,)) if special is None else self._stream.rest() + special
+        return text
 
     def _release(self, new: str, *, check_stop: bool) -> TextDelta:
         """What was held back and what is new, up to a stop string."""

@@ -9,20 +9,22 @@ from loraplex.engine import lookahead
 from loraplex.engine.accounts import OUTPUT_COST
 from loraplex.engine.adapter_report import AdapterReport, Purged
 from loraplex.engine.admission import NEVER_FITS
-from loraplex.engine.advance import advance, failure
+from loraplex.engine.advance import advance, embedded, failure, nothing_yet
 from loraplex.engine.block_manager import BLOCK_SIZE, BlockManager
 from loraplex.engine.config import EngineConfig
 from loraplex.engine.detokenizer import Detokenizer
 from loraplex.engine.lora import AdapterSource
 from loraplex.engine.model_config import ModelConfig
 from loraplex.engine.model_runner import Flight, Launched, ModelRunner
-from loraplex.engine.request import InvalidRequestError, Output, Request
+from loraplex.engine.request import FinishReason, InvalidRequestError, Output, Request
 from loraplex.engine.scheduler import Scheduled, Scheduler
 from loraplex.engine.sequence import Sequence
 from loraplex.engine.stopwatch import Stopwatch
+from loraplex.engine.structured.structures import Structures
+from loraplex.engine.structured.xgrammar_library import XGrammarLibrary
 from loraplex.engine.tokenizer import Tokenizer
 
-# How long a step that can do nothing but wait for adapter loads sleeps at most, in seconds.
+# How long a step that can do nothing but wait for adapter loads or grammars sleeps at most, in seconds.
 _LOAD_WAIT = 0.01
 
 
@@ -112,6 +114,7 @@ class Engine:
             max_num_batched_tokens=config.max_num_batched_tokens,
             clock=clock,
         )
+        self._structures = Structures(self._open_grammars)
         self._sequences: dict[str, Sequence] = {}
         self._arrivals = itertools.count()
         self._unloading: set[int] = set()
@@ -122,7 +125,8 @@ class Engine:
         self._steps = self._batch_sequences = self._batch_adapters = self._most_batch_adapters = 0
 
     def add(self, request: Request) -> None:
-        """Queue a request.
+        """Queue a request. One that asks for a structure gets an output without tokens once that is ready, or is
+        refused by its first and last output.
 
         Raises:
             InvalidRequestError: it can never be served.
@@ -130,8 +134,11 @@ class Engine:
         stopwatch = Stopwatch(self._clock())
         self._validate(request)
         detokenizer = None
-        if self.tokenizer is not None:
-            detokenizer = Detokenizer(self.tokenizer, request.prompt_ids, request.params.stop)
+        if self.tokenizer is not None and request.params.pooling is None:
+            params = request.params
+            detokenizer = Detokenizer(
+                self.tokenizer, request.prompt_ids, params.stop, params.visible_token_ids
+            )
         sequence = Sequence(
             request,
             next(self._arrivals),
@@ -141,12 +148,15 @@ class Engine:
             stopwatch=stopwatch,
         )
         self._sequences[request.request_id] = sequence
-        self._scheduler.add(sequence)
+        if request.params.structure is None:
+            self._scheduler.add(sequence)
+        else:
+            self._structures.ask(request.request_id, request.params.structure)
 
     def abort(self, request_id: str) -> None:
         """End a request without a further output; one that is unknown or ended already is no error."""
         sequence = self._sequences.pop(request_id, None)
-        if sequence is not None:
+        if sequence is not None and not self._structures.forget(request_id):
             self._scheduler.finish(sequence)
 
     def has_work(self) -> bool:
@@ -160,7 +170,7 @@ class Engine:
         """
         adapters = self._runner.adapters
         adapters.poll()
-        outputs = self._unload_now()
+        outputs = self._unload_now() + self._take_structures()
         adapters.keep_waiting(self._scheduler.waiting.wanted)
         self._scheduler.look_at_adapters()
         idle = self._flight is None
@@ -172,8 +182,11 @@ class Engine:
             assert schedule is not None
         outputs += [self._fail(sequence, error) for sequence, error in schedule.failed]
         if not schedule.batch:
-            if idle and adapters.loading and not outputs:
-                adapters.wait(_LOAD_WAIT)
+            if idle and not outputs:
+                if adapters.loading:
+                    adapters.wait(_LOAD_WAIT)
+                elif self._structures:
+                    self._structures.wait(_LOAD_WAIT)
             return outputs + self._read()
         step = self._runner.launch(schedule.batch, self._blocks.tables)
         self._note_launch(schedule.batch, step)
@@ -216,7 +229,7 @@ class Engine:
         adapters, pages = self._runner.adapters, self._runner.arena.pages
         return EngineStats(
             running=len(self._scheduler.running),
-            waiting=len(self._scheduler.waiting),
+            waiting=len(self._scheduler.waiting) + len(self._structures),
             kv_blocks_total=self._blocks.num_blocks,
             kv_blocks_free=self._blocks.num_free,
             kv_blocks_cached=self._blocks.num_cached,
@@ -265,12 +278,15 @@ class Engine:
                 )
         if params.stop and self.tokenizer is None:
             raise InvalidRequestError("Stop strings need a model with a tokenizer.", "stop")
-        wanted = len(prompt) + (params.max_tokens or 1)
+        if params.structure is not None and self.tokenizer is None:
+            raise InvalidRequestError("A structure needs a model with a tokenizer.", "structure")
+        answer = 1 if params.max_tokens is None else params.max_tokens
+        wanted = len(prompt) + answer
         if wanted > self.max_model_len:
             raise InvalidRequestError(
                 f"This model's context length is {self.max_model_len} tokens; the request asks for "
-                f"{len(prompt)} in the prompt and {params.max_tokens or 1} in the output.",
-                "prompt" if len(prompt) >= self.max_model_len else "max_tokens",
+                f"{len(prompt)} in the prompt and {answer} in the output.",
+                "prompt" if len(prompt) + bool(answer) > self.max_model_len else "max_tokens",
                 "context_length_exceeded",
             )
         if not self._runner.adapters.fits(request.adapter, wanted):
@@ -284,6 +300,9 @@ class Engine:
         outputs: list[Output] = []
         results = flight.read()
         now = self._clock()
+        for sequence, vector in () if flight.vectors is None else flight.vectors.read():
+            if sequence.running:
+                outputs.append(self._end(sequence, embedded(sequence, vector), now))
         for sequence, choice in results:
             if not sequence.running:  # it ended after the launch: its row is dropped
                 continue
@@ -291,7 +310,7 @@ class Engine:
             if len(sequence.tokens) % BLOCK_SIZE == 0:
                 self._blocks.publish(sequence)
             output = advance(sequence, choice)
-            if choice.token_id is not None:
+            if output.token_ids:
                 self._output_tokens += 1
                 assert sequence.account is not None
                 sequence.account.charge(OUTPUT_COST)
@@ -306,11 +325,32 @@ class Engine:
         """Take a sequence out; returns its last output with what is known only now."""
         del self._sequences[sequence.request.request_id]
         timings = sequence.stopwatch.timings(now)
-        self._scheduler.finish(sequence)
+        if not self._structures.forget(sequence.request.request_id):
+            self._scheduler.finish(sequence)
         return last._replace(timings=timings)
 
     def _fail(self, sequence: Sequence, error: str) -> Output:
         return self._end(sequence, failure(sequence, error), self._clock())
+
+    def _open_grammars(self) -> XGrammarLibrary:
+        assert self.tokenizer is not None
+        pieces = self.tokenizer.pieces(self.model.vocab_size)
+        return XGrammarLibrary(pieces, self.model.eos_token_ids)
+
+    def _take_structures(self) -> list[Output]:
+        """Queue the requests whose structures have become ready; tell which have, and which are refused."""
+        outputs: list[Output] = []
+        for request_id, matcher, error in self._structures.ready():
+            sequence = self._sequences[request_id]
+            if matcher is None:
+                del self._sequences[request_id]
+                outputs.append(failure(sequence, error or "", FinishReason.REFUSED))
+                continue
+            sequence.matcher = matcher
+            sequence.arrival = next(self._arrivals)
+            self._scheduler.add(sequence)
+            outputs.append(nothing_yet(sequence))
+        return outputs
 
     def _unload_now(self) -> list[Output]:
         outputs: list[Output] = []
@@ -332,16 +372,14 @@ class Engine:
         self._most_batch_adapters = max(self._most_batch_adapters, step.num_adapters)
         for sequence, num_tokens in batch:
             sequence.num_computed += num_tokens
-            if (
-                num_tokens > 1
-            ):  # blocks that decoding fills are published when their last token is read
-                self._blocks.publish(sequence)
             if not sequence.counted:
                 sequence.counted = True
                 self._prompt_tokens += sequence.num_prompt
                 self._cached_tokens += sequence.cached_tokens or 0
                 if sequence.request.adapter is not None:
                     self._runner.adapters.note_use(sequence.request.adapter)
+        for sequence in () if step.vectors is None else step.vectors.sequences:
+            sequence.pending += 1  # the vector stands for a last token
         for row, sequence in enumerate(step.sequences):
             sequence.pending += 1
             sequence.sampled_row = row

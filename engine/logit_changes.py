@@ -12,7 +12,9 @@ from loraplex.engine.token_counts import TokenCounts
 def may_change_logits(sequence: Sequence) -> bool:
     """Whether the sequence's parameters change logits, now or ever."""
     params = sequence.request.params
-    return bool(params.logit_bias or params.min_tokens or _has_penalties(sequence))
+    return bool(
+        sequence.matcher or params.logit_bias or params.min_tokens or _has_penalties(sequence)
+    )
 
 
 class LogitChanges:
@@ -27,7 +29,10 @@ class LogitChanges:
         """Whether a sequence that may change logits does so for its next token."""
         params = sequence.request.params
         return bool(
-            params.logit_bias or sequence.num_output < params.min_tokens or _has_penalties(sequence)
+            sequence.matcher
+            or params.logit_bias
+            or sequence.num_output < params.min_tokens
+            or _has_penalties(sequence)
         )
 
     def stages(self, sequences: list[Sequence], vocab: int) -> Iterator[NDArray[np.int32]]:

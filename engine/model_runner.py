@@ -1,6 +1,7 @@
 """Owns the device: the loaded model, the KV cache, and running steps on them."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from loraplex.engine.models.weights import allocate, fill_random, load
 from loraplex.engine.page_pool import PagePool
 from loraplex.engine.pages import BLOCK_SIZE
 from loraplex.engine.piece_graphs import PieceGraphs
+from loraplex.engine.pooler import Vectors, pool
+from loraplex.engine.prompt_scores import PromptScores, score
 from loraplex.engine.sampler import Sampled, SampledTokens, Sampler
 from loraplex.engine.scheduler import Scheduled
 from loraplex.engine.sequence import Sequence
@@ -34,11 +37,15 @@ class Launched:
         num_adapters: distinct adapters in it.
         sequences: those whose next token it gives: all their tokens are computed now.
         logits: [sequences, vocabulary], valid in stream order until the next launch.
+        scores: log-probabilities of prompts, if any are asked for.
+        vectors: of prompts, if any are ready.
     """
 
     num_adapters: int
     sequences: tuple[Sequence, ...]
     logits: torch.Tensor
+    scores: PromptScores | None = None
+    vectors: Vectors | None = None
 
 
 class Flight:
@@ -49,13 +56,20 @@ class Flight:
         sequences: tuple[Sequence, ...],
         tokens: SampledTokens | None,
         done: "torch.cuda.Event | None",
+        scores: PromptScores | None,
+        vectors: Vectors | None = None,
     ) -> None:
         self.sequences = sequences
+        self._scores = scores
+        self.vectors = vectors
         self._tokens = tokens
         self._done = done
 
     def read(self) -> list[tuple[Sequence, Sampled]]:
-        """Wait for this step, not for later ones; returns each sequence with its new token."""
+        """Wait for this step, not for later ones; returns each sequence with its new token. Those that ask get the
+        log-probabilities of their prompts."""
+        if self._scores is not None:
+            self._scores.hand_over()
         if self._tokens is not None:
             return list(zip(self.sequences, self._tokens.read(), strict=True))
         if self._done is not None:
@@ -125,6 +139,7 @@ class ModelRunner:
         """
         host = lay_out(scheduled, tables)
         self.arena.overwrite()
+        scores = vectors = None
         if self._graphs is not None and self._graphs.fits(host):
             logits = self._graphs.forward(host)
         else:
@@ -136,9 +151,14 @@ class ModelRunner:
             else:
                 batch = move(host, max_rank, self._last_ids)
                 hidden = self._decoder.hidden(batch, self._kv_cache)
+            if host.scored:
+                head = partial(self._decoder.logits_of, hidden)
+                scores = score(host.scored, head, max_rank, self.device)
+            if host.pooled:
+                vectors = pool(host.pooled, partial(self._decoder.states, hidden), self.device)
             logits = self._decoder.logits(hidden, batch)
         self.arena.launched()
-        return Launched(len(host.spans), host.sampled, logits)
+        return Launched(len(host.spans), host.sampled, logits, scores, vectors)
 
     @torch.inference_mode()
     def sample(self, step: Launched) -> Flight:
@@ -147,10 +167,10 @@ class ModelRunner:
             done = torch.cuda.Event() if self.device.type == "cuda" else None
             if done is not None:
                 done.record()
-            return Flight((), None, done)
+            return Flight((), None, done, step.scores, step.vectors)
         tokens = self._sampler.launch(step.logits, step.sequences)
         self._last_ids[: len(step.sequences)].copy_(tokens.token_ids)
-        return Flight(step.sequences, tokens, None)
+        return Flight(step.sequences, tokens, None, step.scores, step.vectors)
 
     @torch.inference_mode()
     def _capture_graphs(self, config: EngineConfig) -> tuple[DecodeGraphs, PieceGraphs]:
@@ -168,7 +188,7 @@ class ModelRunner:
             self._last_ids,
             max_tokens=config.max_num_batched_tokens,
         )
-        pieces.capture()
+        pieces.prepare()
         return graphs, pieces
 
 

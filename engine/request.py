@@ -13,6 +13,7 @@ class FinishReason(StrEnum):
     LENGTH = "length"  # max_tokens or the context length
     ABORT = "abort"  # the caller cancelled
     ERROR = "error"  # `Output.error` says why
+    REFUSED = "refused"  # it can never be served, as was found out after `Engine.add`; `Output.error` says why
 
 
 class InvalidRequestError(ValueError):
@@ -109,6 +110,8 @@ class Output(NamedTuple):
         prompt_tokens, cached_tokens: length of the prompt, and how much of it came from the prefix cache.
         output_tokens: tokens generated so far.
         timings: set on the last output of a request.
+        prompt_logprobs: on the first output of a request that asked for them, one per prompt token but the first.
+        embedding: on the only output of a request for a vector: that, [hidden size] little-endian float32.
     """
 
     request_id: str
@@ -121,3 +124,5 @@ class Output(NamedTuple):
     cached_tokens: int
     output_tokens: int
     timings: Timings | None = None
+    prompt_logprobs: tuple[TokenLogprob, ...] | None = None
+    embedding: bytes | None = None

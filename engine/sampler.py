@@ -11,8 +11,10 @@ from loraplex.engine.logit_changes import LogitChanges, may_change_logits
 from loraplex.engine.request import TokenLogprob
 from loraplex.engine.sampling_plan import SamplingPlan
 from loraplex.engine.sequence import Sequence
+from loraplex.engine.structured.masks import Masks
 from loraplex.kernels.sampling.choose import choose
 from loraplex.kernels.sampling.draws import Column, Draws
+from loraplex.kernels.sampling.masks import take_rows
 from loraplex.kernels.sampling.penalties import Changes, apply_changes
 from loraplex.kernels.sampling.top_logprobs import TopLogprobs, top_logprobs
 
@@ -89,6 +91,7 @@ class Sampler:
         self._vocab_size = vocab_size
         self._device = device
         self._changes = LogitChanges(eos_token_ids)
+        self._masks = Masks(vocab_size, eos_token_ids, max_rows, device.type == "cuda")
         self._plan = SamplingPlan.build((), 0)
         self._may_change: list[int] = []
         self._wanted: dict[int, int] = {}
@@ -112,6 +115,9 @@ class Sampler:
                 tokens = choose(logits, draws, banned)[0]
             if not banned:
                 top_logprobs(logits, tokens, 1)
+                none = torch.zeros(1, dtype=torch.int64, device=self._device)
+                words = torch.zeros((1, 1), dtype=torch.int32, device=self._device)
+                take_rows(logits, none, words, none - 1)
 
     def launch(self, logits: torch.Tensor, sequences: tuple[Sequence, ...]) -> SampledTokens:
         """Queue the choice of each sequence's next token on the current stream.
@@ -159,20 +165,24 @@ class Sampler:
             own = self._draws(table[changed], logits.device)
             table[changed, Column.INVERSE_TEMPERATURE] = 0.0
         result = choose(logits, self._draws(table, logits.device))
-        rows = _to_device(np.array(changed, dtype=np.int64), logits.device)
-        adjusted = self._adjust(logits.index_select(0, rows), [sequences[row] for row in changed])
+        rows, adjusted = self._take(logits, changed, [sequences[row] for row in changed])
         result[0].index_copy_(0, rows, choose(adjusted, own, banned=True)[0])
         return result
 
-    def _adjust(self, logits: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
-        adjusted = logits.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    def _take(
+        self, logits: torch.Tensor, changed: list[int], sequences: list[Sequence]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The numbers of the rows that change, and a float32 copy of them as their sequences want them."""
+        masks, of_row = self._masks.fill(sequences)
+        rows, of_row = _to_device(np.array([changed, of_row], dtype=np.int64), logits.device)
+        adjusted = take_rows(logits, rows, masks.to(logits.device, non_blocking=True), of_row)
         for stage in self._changes.stages(sequences, logits.shape[1]):
             places, factors, addends = _to_device(stage, logits.device)
             changes = Changes(
                 places.long(), factors.view(torch.float32), addends.view(torch.float32)
             )
             apply_changes(adjusted, changes)
-        return adjusted
+        return rows, adjusted
 
     def _logprobs(self, logits: torch.Tensor, tokens: torch.Tensor) -> TopLogprobs | None:
         if not self._wanted:

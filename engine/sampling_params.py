@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from loraplex.engine.pooling import Pooling
+from loraplex.engine.structure import Structure
+
 MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 16
 MAX_STOP_TOKEN_IDS = 1024
@@ -20,7 +23,7 @@ class SamplingParams:
     """How to choose and when to stop.
 
     Attributes:
-        max_tokens: most tokens to generate; None means up to the model's context length.
+        max_tokens: most tokens to generate; None means up to the model's context length, 0 only computes the prompt.
         min_tokens: no stop of any kind before this many tokens.
         temperature: 0 is greedy.
         top_p, top_k, min_p: nucleus, count (0 = off) and relative-probability cuts, in that order of fame; all apply.
@@ -30,9 +33,15 @@ class SamplingParams:
         stop: strings that end the text; not part of the result.
         stop_token_ids: token ids that end generation; not part of the text.
         ignore_eos: generate past the end-of-sequence token.
+        visible_token_ids: special tokens that are part of the text, as others are not.
         logprobs: None for none; k for the chosen token's log-probability and the k most likely ones. They are those of
             the model itself, before temperature, penalties and cuts.
+        prompt_logprobs: the same for every prompt token but the first. Such a prompt is computed whole, whatever the
+            prefix cache holds.
         logit_bias: added to the logits of the given token ids.
+        structure: the language that the text must belong to; None is any text. With `stop` or too few `max_tokens` the
+            text can end inside it.
+        pooling: a vector of the prompt is asked for, and no token: `max_tokens` must be 0.
 
     Raises:
         InvalidParamsError: on construction, naming the parameter.
@@ -51,8 +60,12 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    visible_token_ids: tuple[int, ...] = ()
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     logit_bias: dict[int, float] = field(default_factory=dict)
+    structure: Structure | None = None
+    pooling: Pooling | None = None
 
     def __post_init__(self) -> None:
         _range("temperature", self.temperature, 0.0, 2.0)
@@ -67,7 +80,9 @@ class SamplingParams:
             0 < self.repetition_penalty < 100,
             "must be above 0 and below 100.",
         )
-        _check("max_tokens", self.max_tokens is None or self.max_tokens >= 1, "must be at least 1.")
+        _check(
+            "max_tokens", self.max_tokens is None or self.max_tokens >= 0, "must not be negative."
+        )
         _check("min_tokens", self.min_tokens >= 0, "must not be negative.")
         _check(
             "min_tokens",
@@ -84,10 +99,16 @@ class SamplingParams:
         )
         _check("stop", all(self.stop), "must not contain an empty string.")
         _check(
-            "logprobs",
-            self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS,
-            f"must lie between 0 and {MAX_LOGPROBS}.",
+            "max_tokens",
+            self.pooling is None or self.max_tokens == 0,
+            "must be 0 where a vector is asked for.",
         )
+        for name, count in (
+            ("logprobs", self.logprobs),
+            ("prompt_logprobs", self.prompt_logprobs),
+        ):
+            within = count is None or 0 <= count <= MAX_LOGPROBS
+            _check(name, within, f"must lie between 0 and {MAX_LOGPROBS}.")
         for bias in self.logit_bias.values():
             _range("logit_bias", bias, -100.0, 100.0)
         if self.seed is not None:

@@ -87,6 +87,11 @@ class Scheduler:
         if batch is None:
             return None
         failed, self._lost = self._lost, []
+        # Not before: what is preempted is not computed. Blocks that decoding fills are published when their last token
+        # is read.
+        for sequence, num_tokens in batch:
+            if num_tokens > 1:
+                self._blocks.publish(sequence, num_tokens)
         if self.waiting:
             used = sum(item.num_tokens for item in batch)
             round_ = Round(
@@ -123,7 +128,7 @@ class Scheduler:
             remaining = length - sequence.num_computed
             if remaining > 1:
                 prompts.append(Scheduled(sequence, remaining))
-            elif length < sequence.max_len:
+            elif length < sequence.max_len or not sequence.pending:
                 decodes.append(Scheduled(sequence, 1))
         batch: list[Scheduled] = []
         budget = self._max_num_batched_tokens

@@ -2,11 +2,17 @@
 
 import random
 from dataclasses import InitVar, dataclass, field
+from typing import TYPE_CHECKING
 
 from loraplex.engine.accounts import AdapterAccount
 from loraplex.engine.detokenizer import Detokenizer
-from loraplex.engine.request import Request
+from loraplex.engine.pooling import Pooling
+from loraplex.engine.request import Request, TokenLogprob
 from loraplex.engine.stopwatch import Stopwatch
+from loraplex.engine.structured.port import Matcher
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(slots=True, eq=False)
@@ -31,12 +37,17 @@ class Sequence:
         running: whether the scheduler has admitted it.
         slot: adapter slot while the sequence runs; None for the base model.
         seed: 64-bit seed of the sampler; the request's own or drawn at random.
+        prompt_logprobs: those known so far, in order; None if they are not asked for.
+        pooling: how its prompt becomes a vector; None if it is continued.
+        state_sum: [hidden size] float32 on the device, the sum of the states of computed tokens, if their mean is asked
+            for and some are missing.
         counted: whether its prompt is in the engine's totals; a preempted sequence must not be counted twice.
         passed_over: how many later requests were admitted while memory alone kept this one out.
         held: whether its turn has come and memory keeps it out.
         holds_adapter: whether it holds its adapter though it still waits for KV blocks.
         account: where its tokens are charged.
         stopwatch: where its time goes.
+        matcher: where its output stands in the structure it is to have; None without one.
     """
 
     request: Request
@@ -50,6 +61,9 @@ class Sequence:
     max_len: int = field(init=False)
     stop_ids: frozenset[int] = field(init=False)
     seed: int = field(init=False)
+    prompt_logprobs: list[TokenLogprob] | None = field(init=False)
+    pooling: Pooling | None = field(init=False)
+    state_sum: "torch.Tensor | None" = None
     pending: int = 0
     sampled_row: int = 0
     num_computed: int = 0
@@ -65,6 +79,7 @@ class Sequence:
     counted: bool = False
     account: AdapterAccount | None = None
     stopwatch: Stopwatch = field(default_factory=lambda: Stopwatch(0.0))
+    matcher: Matcher | None = None
 
     def __post_init__(self, eos_token_ids: tuple[int, ...], max_model_len: int) -> None:
         request, params = self.request, self.request.params
@@ -74,6 +89,8 @@ class Sequence:
         self.max_len = max_model_len
         if params.max_tokens is not None:  # the engine refuses more than fit the model
             self.max_len = self.num_prompt + params.max_tokens
+        self.prompt_logprobs = None if params.prompt_logprobs is None else []
+        self.pooling = params.pooling
         self.stop_ids = frozenset(params.stop_token_ids)
         if not params.ignore_eos:
             self.stop_ids |= frozenset(eos_token_ids)
@@ -83,6 +100,17 @@ class Sequence:
     def admitted(self) -> bool:
         """Whether it runs or has been preempted."""
         return self.cached_tokens is not None
+
+    @property
+    def reusable(self) -> int:
+        """Leading tokens whose KV may come from the prefix cache: at least one is computed, and so are those whose
+        logits or states are asked for and not known."""
+        if self.pooling is not None and self.pooling.method == "mean":
+            return 0
+        scores = self.prompt_logprobs
+        if scores is None or len(scores) >= self.num_prompt - 1:
+            return len(self.tokens) - 1
+        return len(scores)
 
     @property
     def num_output(self) -> int:

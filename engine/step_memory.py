@@ -6,6 +6,7 @@ import torch
 from loraplex.engine.config import MAX_RANK, EngineConfig
 from loraplex.engine.model_config import ModelConfig
 from loraplex.engine.piece_graphs import MOST_TOKENS
+from loraplex.engine.prompt_scores import SLICE_ROWS
 from loraplex.kernels.attention.plan import most_parts
 from loraplex.kernels.attention.tiles import MOST_KEYS_PER_QUERY
 from loraplex.kernels.language import power_of_two
@@ -25,6 +26,8 @@ def step_bytes(config: EngineConfig, model: ModelConfig, dtype: torch.dtype) -> 
     memory of their own."""
     sequences = config.max_num_seqs
     total = _REST + _sampling(model, dtype, sequences, graphs=config.cuda_graphs)
+    # Logits of a slice of prompts whose log-probabilities are asked for, and what is searched for the likeliest.
+    total += SLICE_ROWS * (model.vocab_size * dtype.itemsize + model.vocab_size // 4)
     total += _forward(model, dtype, config.max_num_batched_tokens, sequences)
     if config.cuda_graphs:
         total += _forward(model, dtype, sequences, sequences)

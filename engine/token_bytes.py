@@ -12,7 +12,7 @@ class TokenBytes:
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         self._backend = backend
-        self._characters = {character: byte for byte, character in _byte_characters().items()}
+        self._characters = {character: byte for byte, character in byte_characters().items()}
         self._known: dict[int, bytes] = {}
 
     @classmethod
@@ -49,7 +49,7 @@ def decode_start(data: bytes) -> tuple[str, bytes]:
     return text, data[used:]
 
 
-def _byte_characters() -> dict[int, str]:
+def byte_characters() -> dict[int, str]:
     """The printable character by which byte-level vocabularies write each byte: itself if it can be seen, else the next
     one from U+0100 on."""
     seen = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]

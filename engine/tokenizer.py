@@ -7,6 +7,7 @@ from typing import Any
 import tokenizers
 
 from loraplex.engine.model_config import UnsupportedModelError
+from loraplex.engine.structured.vocabulary import token_pieces
 from loraplex.engine.token_bytes import TokenBytes
 
 
@@ -15,6 +16,7 @@ class Tokenizer:
 
     Attributes:
         chat_template: Jinja source of the model's chat template, None if it has none.
+        tool_template: that for conversations with functions, None if it is the same.
         bos_token, eos_token: their texts, None if the model has none.
         token_bytes: what each token stands for, None if that depends on its neighbours.
     """
@@ -26,6 +28,7 @@ class Tokenizer:
         chat_template: str | None,
         bos_token: str | None,
         eos_token: str | None,
+        tool_template: str | None = None,
     ) -> None:
         # A tokenizer.json may carry the padding of its training run.
         backend.no_truncation()
@@ -33,6 +36,7 @@ class Tokenizer:
         self._backend = backend
         self.token_bytes = TokenBytes.of(backend)
         self.chat_template = chat_template
+        self.tool_template = tool_template
         self.bos_token = bos_token
         self.eos_token = eos_token
 
@@ -51,9 +55,11 @@ class Tokenizer:
                 f"{file} cannot be read ({error}); save the tokenizer in its fast format."
             ) from error
         config = _read_json(path / "tokenizer_config.json")
+        templates = _chat_templates(path, config)
         return cls(
             backend,
-            chat_template=_chat_template(path, config),
+            chat_template=templates.get("default"),
+            tool_template=templates.get("tool_use"),
             bos_token=_token_text(config.get("bos_token")),
             eos_token=_token_text(config.get("eos_token")),
         )
@@ -73,6 +79,22 @@ class Tokenizer:
     def token_text(self, token_id: int) -> str:
         """Text of one token on its own, special tokens included."""
         return self.decode([token_id], skip_special_tokens=False)
+
+    def names(self, ids: list[int]) -> list[str]:
+        """What the vocabulary calls each token; "" for one without a name."""
+        return [self._backend.id_to_token(token_id) or "" for token_id in ids]
+
+    def pieces(self, size: int) -> list[bytes]:
+        """See `token_pieces`."""
+        return token_pieces(self._backend, size)
+
+    def special_id(self, token: str) -> int | None:
+        """Id of a special token, which decoding leaves out; None for any other text."""
+        found = self.token_id(token)
+        if found is None:
+            return None
+        added = self._backend.get_added_tokens_decoder().get(found)
+        return found if added is not None and added.special else None
 
     def token_id(self, token: str) -> int | None:
         found: int | None = self._backend.token_to_id(token)
@@ -94,13 +116,21 @@ def _token_text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _chat_template(path: Path, config: dict[str, Any]) -> str | None:
-    try:
-        return (path / "chat_template.jinja").read_text()
-    except OSError:
-        pass
-    template = config.get("chat_template")
-    if isinstance(template, list):  # several named templates
-        named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
-        template = named.get("default")
-    return template if isinstance(template, str) else None
+def _chat_templates(path: Path, config: dict[str, Any]) -> dict[str, str]:
+    """Templates by name: the newer files go before what the configuration says."""
+    found = config.get("chat_template")
+    templates = {}
+    if isinstance(found, list):  # several named templates
+        templates = {t.get("name"): t.get("template") for t in found if isinstance(t, dict)}
+    elif isinstance(found, str):
+        templates = {"default": found}
+    templates |= {
+        file.stem: file.read_text() for file in path.glob("additional_chat_templates/*.jinja")
+    }
+    if (file := path / "chat_template.jinja").is_file():
+        templates["default"] = file.read_text()
+    return {
+        name: text
+        for name, text in templates.items()
+        if isinstance(name, str) and isinstance(text, str)
+    }

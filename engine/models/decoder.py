@@ -154,20 +154,35 @@ class Decoder:
 
     def logits(self, hidden: Hidden, batch: Batch) -> torch.Tensor:
         """Logits of the sampled rows, [sampled, vocabulary]."""
-        weights, config = self._weights, self._config
-        output, residual = hidden
-        if batch.sampled_rows is not None:
-            # Only sampled rows go on; most tokens of a prompt need no logits.
-            output, residual = output[batch.sampled_rows], residual[batch.sampled_rows]
-        normed, _ = add_rms_norm(output, residual, weights.norm, config.rms_norm_eps)
+        return self.logits_of(hidden, batch.sampled_rows, batch.sampled_segments)
+
+    def logits_of(
+        self, hidden: Hidden, rows: torch.Tensor | None, segments: LoRASegments | None
+    ) -> torch.Tensor:
+        """Logits of some rows, [rows, vocabulary].
+
+        Args:
+            hidden: what the last layer left; overwritten if `rows` is None.
+            rows: [rows] int64, their numbers; None for all.
+            segments: which of them use which adapter.
+        """
+        config = self._config
         return self._linear(
-            normed,
-            weights.lm_head,
+            self.states(hidden, rows),
+            self._weights.lm_head,
             None,
-            batch.sampled_segments,
+            segments,
             config.head_module,
             (config.vocab_size,),
         )
+
+    def states(self, hidden: Hidden, rows: torch.Tensor | None) -> torch.Tensor:
+        """Hidden states behind the last norm, [rows, hidden size]; the arguments are those of `logits_of`."""
+        output, residual = hidden
+        if rows is not None:
+            # Most tokens of a prompt need no logits.
+            output, residual = output[rows], residual[rows]
+        return add_rms_norm(output, residual, self._weights.norm, self._config.rms_norm_eps)[0]
 
     def _queries(
         self, number: int, x: torch.Tensor, tokens: Tokens, kv_cache: torch.Tensor

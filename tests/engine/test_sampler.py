@@ -33,7 +33,7 @@ def sample(
 def adjusted(logits: torch.Tensor, seq: Sequence) -> torch.Tensor:
     """What penalties and biases make of a row."""
     sampler = Sampler((EOS,), len(logits), 1, logits.device)
-    return sampler._adjust(logits[None], [seq])[0]
+    return sampler._take(logits[None], [0], [seq])[1][0]
 
 
 def draw(logits: torch.Tensor, params: SamplingParams, times: int = 300) -> list[int]:

@@ -60,6 +60,15 @@ class Oracle:
         return self._known[question]
 
     @torch.no_grad()
+    def logprobs(self, token_ids: list[int], adapter: int | None) -> torch.Tensor:
+        """[tokens, vocabulary], the log-probabilities of what follows each token, in one pass over all of them."""
+        if adapter is not None:
+            self._model.set_adapter(str(adapter))
+        with self._model.disable_adapter() if adapter is None else nullcontext():
+            logits: torch.Tensor = self._model(input_ids=torch.tensor([token_ids])).logits[0]
+        return logits.float().log_softmax(-1)
+
+    @torch.no_grad()
     def _ask(self, prompt_ids: list[int], adapter: int | None, num_tokens: int) -> Expected:
         if adapter is not None:
             self._model.set_adapter(str(adapter))

@@ -26,6 +26,7 @@ def slow(
     scale: float,
     window: int = 0,
     soft_cap: float = 0.0,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     time.sleep(0.03)
     return paged_attention_reference(q, k_cache, v_cache, meta, scale, window, soft_cap)
@@ -39,6 +40,7 @@ def deaf_to_windows(
     scale: float,
     window: int = 0,
     soft_cap: float = 0.0,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     return paged_attention_reference(q, k_cache, v_cache, meta, scale, 0, soft_cap)
 
@@ -51,6 +53,7 @@ def swayed_by_neighbours(
     scale: float,
     window: int = 0,
     soft_cap: float = 0.0,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     out = paged_attention_reference(q, k_cache, v_cache, meta, scale, window, soft_cap)
     return out * (1 + 1e-6 * (sum(meta.kv_lens) % 2 + 1 if min(meta.kv_lens) == 1 else 0))
@@ -64,6 +67,7 @@ def failing(
     scale: float,
     window: int = 0,
     soft_cap: float = 0.0,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     raise ValueError("blocks of 16 tokens are too small")
 

@@ -1,0 +1,118 @@
+"""Owns the grammar of JSON itself: strings, numbers, white space and values of any kind."""
+
+import json
+from collections.abc import Iterable
+
+from loraplex.engine.structured.ebnf import Range, Rules, choice, literal, one_of, without
+
+# Digits of whole numbers, of fractions and of exponents: enough for 64 bits, and an end for a model that has none.
+INTEGER_DIGITS = 19
+FRACTION_DIGITS = 15
+_EXPONENT_DIGITS = 2
+
+_QUOTE, _BACKSLASH = 0x22, 0x5C
+_MUST_ESCAPE: list[Range] = [(0, 0x1F), (_QUOTE, _QUOTE), (_BACKSLASH, _BACKSLASH)]
+_SHORT = {0x08: "b", 0x09: "t", 0x0A: "n", 0x0C: "f", 0x0D: "r"}
+_HEX = "[0-9a-fA-F]"
+
+
+def space(rules: Rules) -> str:
+    """Between the parts of a value: nothing, a space, or a line's end and some indentation. Bounded, as models that are
+    free to go on with white space sometimes do so for ever."""
+    return rules.shared("space", '"" | " " | "\\n" [ \\t]{0,40}')
+
+
+def character(rules: Rules) -> str:
+    """One character within a string; a pair of surrogates is one, and half a pair is none."""
+    escaped = (
+        f'"\\\\" (["\\\\/bfnrt] | "u" ([0-9abcefABCEF] {_HEX}{{3}} | [dD] [0-7] {_HEX}{{2}}'
+        f' | [dD] [89abAB] {_HEX}{{2}} "\\\\u" [dD] [c-fC-F] {_HEX}{{2}}))'
+    )
+    plain = one_of(without([(0, 0x10FFFF)], _MUST_ESCAPE))
+    return rules.shared("character", f"{plain} | {escaped}")
+
+
+def text_of(rules: Rules) -> str:
+    """Any string."""
+    return rules.shared("string", f'"\\"" {character(rules)}* "\\""')
+
+
+def characters(ranges: list[Range]) -> str:
+    """One of these characters as a string spells it. Of control characters mixed with others only the usual ones are
+    taken."""
+    parts = []
+    plain = without(ranges, _MUST_ESCAPE)
+    if plain:
+        parts.append(one_of(plain))
+    for code in _codes(ranges, _MUST_ESCAPE):
+        if code in (_QUOTE, _BACKSLASH):
+            parts.append(literal("\\" + chr(code)))
+        elif code in _SHORT:
+            parts.append(literal("\\" + _SHORT[code]))
+        elif not plain:
+            parts.append(literal(f"\\u{code:04x}"))
+    return choice(parts)
+
+
+def integer(rules: Rules) -> str:
+    return rules.shared("integer", f'"0" | "-"? [1-9] [0-9]{{0,{INTEGER_DIGITS - 1}}}')
+
+
+def number(rules: Rules) -> str:
+    exponent = f"([eE] [+\\-]? [0-9]{{1,{_EXPONENT_DIGITS}}})?"
+    whole = f'"-"? ("0" | [1-9] [0-9]{{0,{INTEGER_DIGITS - 1}}})'
+    return rules.shared("number", f'{whole} ("." [0-9]{{1,{FRACTION_DIGITS}}})? {exponent}')
+
+
+def boolean(rules: Rules) -> str:
+    return rules.shared("boolean", '"true" | "false"')
+
+
+def value(rules: Rules) -> str:
+    """Anything."""
+    for part in (space, text_of, number, boolean):
+        part(rules)
+    entry = 'string ":" space value'
+    rules.shared("array", '"[" space (value (space "," space value)*)? space "]"')
+    rules.shared("object", f'"{{" space ({entry} (space "," space {entry})*)? space "}}"')
+    return rules.shared("value", 'string | number | boolean | "null" | array | object')
+
+
+def any_array(rules: Rules) -> str:
+    value(rules)
+    return "array"
+
+
+def any_object(rules: Rules) -> str:
+    value(rules)
+    return "object"
+
+
+def constant(rules: Rules, wanted: object) -> str:
+    """Exactly this value, with any white space between its parts."""
+    gap = space(rules)
+    if isinstance(wanted, dict):
+        entries = [
+            f"{literal(json.dumps(key, ensure_ascii=False) + ':')} {gap} {constant(rules, each)}"
+            for key, each in wanted.items()
+        ]
+        return _joined("{", entries, "}", gap)
+    if isinstance(wanted, list):
+        return _joined("[", [constant(rules, each) for each in wanted], "]", gap)
+    return literal(json.dumps(wanted, ensure_ascii=False))
+
+
+def _joined(begin: str, parts: list[str], end: str, gap: str) -> str:
+    inner = f' {gap} "," {gap} '.join(parts)
+    return f"({literal(begin)} {gap} {inner} {gap} {literal(end)})"
+
+
+def _codes(ranges: Iterable[Range], among: Iterable[Range]) -> list[int]:
+    """The code points of the second that are in the first."""
+    wanted = list(ranges)
+    return [
+        code
+        for low, high in among
+        for code in range(low, high + 1)
+        if any(first <= code <= last for first, last in wanted)
+    ]

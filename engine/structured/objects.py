@@ -1,0 +1,85 @@
+"""Owns the entries of an object as a grammar: named ones in the order of the schema, then others."""
+
+import json
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from loraplex.engine.structured import json_text
+from loraplex.engine.structured.ebnf import Range, Rules, choice, literal, one_of, repeat, without
+
+# Names of entries are written as they are: an escape could spell one that is taken.
+_PLAIN: list[Range] = without([(0, 0x10FFFF)], [(0, 0x1F), (0x22, 0x22), (0x5C, 0x5C)])
+
+
+class Entries(NamedTuple):
+    """What an object holds.
+
+    Attributes:
+        values: rules of the values by name, in order.
+        required: names that must be there.
+        taken: names that `others` must not have.
+        others: rule of the values of further entries; None if there are none.
+        low, high: how many of the others.
+    """
+
+    values: dict[str, str]
+    required: frozenset[str]
+    taken: frozenset[str]
+    others: str | None
+    low: int = 0
+    high: int | None = None
+
+
+def entries(rules: Rules, wanted: Entries) -> str:
+    """An expression for the object."""
+    gap = json_text.space(rules)
+    comma = f'{gap} "," {gap}'
+    # Two rules from each entry on: for when it would be the first, and for when others stand before it.
+    first, later = _others(rules, wanted, gap)
+    for name, value in reversed(wanted.values.items()):
+        entry = f"{literal(json.dumps(name, ensure_ascii=False) + ':')} {gap} {value}"
+        after = rules.add("later", later)
+        if name in wanted.required:
+            first, later = f"{entry} {after}", f"{comma} {entry} {after}"
+        else:
+            alone = rules.add("first", first)
+            first, later = f"({entry} {after} | {alone})", f"({comma} {entry})? {after}"
+    return f'("{{" {gap} {first} {gap} "}}")'
+
+
+def _others(rules: Rules, wanted: Entries, gap: str) -> tuple[str, str]:
+    """Further entries when none stands before them, and when some do."""
+    if wanted.others is None or wanted.high == 0:
+        return '""', '""'
+    name = _name(rules, wanted.taken)
+    entry = rules.add("entry", f'"\\"" {name} "\\":" {gap} {wanted.others}')
+    most = None if wanted.high is None else wanted.high - 1
+    another = f'({gap} "," {gap} {entry})'
+    later = repeat(another, 0, None)
+    first = f"({entry} {repeat(another, 0, most)})"
+    return first if wanted.low else f"{first}?", later
+
+
+def _name(rules: Rules, taken: Iterable[str]) -> str:
+    """A name that is none of these: what begins like one goes on differently, or ends before or behind it."""
+    plain = rules.shared("plain", one_of(_PLAIN))
+    names = list(taken)
+    if not names:
+        return f"{plain}*"
+    return _differs(rules, names, plain)
+
+
+def _differs(rules: Rules, names: list[str], plain: str) -> str:
+    """What goes on with none of `names`, and is not empty if one of those is."""
+    by_start: dict[str, list[str]] = {}
+    for name in names:
+        if name:
+            by_start.setdefault(name[0], []).append(name[1:])
+    parts = [] if "" in names else ['""']
+    for start, rests in by_start.items():
+        if ord(start) >= 0x20 and start not in '"\\':
+            rest = _differs(rules, rests, plain)
+            parts.append(f"{literal(start)} {rules.add('name', rest)}")
+    free = without(_PLAIN, [(ord(start), ord(start)) for start in by_start])
+    parts.append(f"{one_of(free)} {plain}*")
+    return choice(parts)

@@ -1,0 +1,242 @@
+"""Owns regular expressions as grammars: those of ECMA 262 that are regular in fact, and no other construct is passed
+over in silence."""
+
+from collections.abc import Callable
+
+from loraplex.engine.structure import StructureError
+from loraplex.engine.structured.ebnf import (
+    MAX_CODEPOINT,
+    Range,
+    choice,
+    complement,
+    normal,
+    one_of,
+    repeat,
+)
+
+MAX_LENGTH = 4096
+MAX_DEPTH = 32
+# Copies of a part that counted repetitions may make of it, one within the other: a million of them compile in seconds.
+MAX_COPIES = 10_000
+
+_DIGITS: list[Range] = [(0x30, 0x39)]
+_WORD: list[Range] = [(0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)]
+_SPACES: list[Range] = [(0x09, 0x0D), (0x20, 0x20)]
+_CLASSES = {"d": _DIGITS, "w": _WORD, "s": _SPACES}
+_LINE_ENDS: list[Range] = [(0x0A, 0x0A), (0x0D, 0x0D), (0x2028, 0x2029)]
+_CONTROLS = {"n": 0x0A, "r": 0x0D, "t": 0x09, "f": 0x0C, "v": 0x0B, "0": 0x00}
+_ASCII = 0x7F
+
+
+def whole_text(pattern: str) -> str:
+    """An expression for texts of which a pattern describes the whole.
+
+    Raises:
+        StructureError: the pattern is malformed, too large, or beyond what is supported.
+    """
+    return _Parser(pattern, one_of, "").parse()
+
+
+def within_text(pattern: str, spell: Callable[[list[Range]], str], anything: str) -> str:
+    """An expression for texts in which a pattern is found somewhere, unless `^` and `$` say where.
+
+    Args:
+        pattern: the pattern.
+        spell: an expression for one character of these, as the text spells it.
+        anything: an expression for any text.
+
+    Raises:
+        StructureError: as for `whole_text`.
+    """
+    return _Parser(pattern, spell, anything).parse()
+
+
+class _Parser:
+    def __init__(self, pattern: str, spell: Callable[[list[Range]], str], anything: str) -> None:
+        if len(pattern) > MAX_LENGTH:
+            raise StructureError(f"the pattern has more than {MAX_LENGTH} characters.")
+        self._pattern = pattern
+        self._spell = spell
+        self._anything = anything
+        self._at = 0
+        self._depth = 0
+
+    def parse(self) -> str:
+        """The whole pattern."""
+        alternatives = [self._anchored()]
+        while self._take("|"):
+            alternatives.append(self._anchored())
+        if self._at < len(self._pattern):
+            raise self._error("has no opening bracket")
+        return choice(alternatives)
+
+    def _anchored(self) -> str:
+        before = "" if self._take("^") else self._anything
+        body, _ = self._sequence()
+        after = "" if self._take("$") else self._anything
+        if self._peek() not in ("", "|", ")"):
+            raise self._error("stands behind $")
+        return " ".join(part for part in (before, body, after) if part) or '""'
+
+    def _alternatives(self) -> tuple[str, int]:
+        parts = [self._sequence()]
+        while self._take("|"):
+            parts.append(self._sequence())
+        return choice(body or '""' for body, _ in parts), sum(copies for _, copies in parts)
+
+    def _sequence(self) -> tuple[str, int]:
+        """Up to the end of an alternative; with the number of copies it comes to."""
+        parts: list[str] = []
+        total = 0
+        while self._peek() not in ("", "|", ")", "$"):
+            expression, copies = self._atom()
+            low, high = self._quantifier()
+            copies *= max(low, high or 1, 1)
+            total += copies
+            if total > MAX_COPIES:
+                raise StructureError(f"the pattern repeats more than {MAX_COPIES} times in all.")
+            parts.append(repeat(expression, low, high))
+        return " ".join(parts), max(total, 1)
+
+    def _atom(self) -> tuple[str, int]:
+        char = self._next()
+        if char == "(":
+            return self._group()
+        if char == "[":
+            return self._spelled(self._set()), 1
+        if char == ".":
+            return self._spelled(complement(_LINE_ENDS)), 1
+        if char == "\\":
+            ranges, _ = self._escape()
+            return self._spelled(ranges), 1
+        if char in "*+?{^":
+            self._at -= 1
+            raise self._error("is not supported at this place")
+        return self._spelled([(ord(char), ord(char))]), 1
+
+    def _spelled(self, ranges: list[Range]) -> str:
+        if not ranges:
+            raise StructureError("the pattern asks for a character out of an empty set.")
+        return self._spell(ranges)
+
+    def _group(self) -> tuple[str, int]:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise StructureError(f"the pattern has more than {MAX_DEPTH} brackets within brackets.")
+        if self._take("?") and not self._take(":"):
+            self._take("P")
+            end = self._pattern.find(">", self._at)
+            if not self._take("<") or self._peek() in "=!" or end < 0:
+                raise self._error("is not supported behind (?")
+            self._at = end + 1
+        found = self._alternatives()
+        if not self._take(")"):
+            raise self._error("stands where ) is missing")
+        self._depth -= 1
+        return found
+
+    def _quantifier(self) -> tuple[int, int | None]:
+        counts: dict[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
+        char = self._peek()
+        if char != "{" and char not in counts:
+            return 1, 1
+        self._at += 1
+        result = self._counts() if char == "{" else counts[char]
+        self._take("?")  # a lazy one matches the same texts
+        if self._peek() in ("*", "+", "?", "{"):
+            raise self._error("follows another repetition")
+        return result
+
+    def _counts(self) -> tuple[int, int | None]:
+        end = self._pattern.find("}", self._at)
+        first, comma, second = self._pattern[self._at : max(end, self._at)].partition(",")
+        numbers = [text for text in (first, second) if text]
+        if not first or not all(text.isascii() and text.isdigit() for text in numbers):
+            raise self._error("does not begin a repetition")
+        if any(len(text) > 6 for text in numbers):
+            raise StructureError(f"the pattern repeats more than {MAX_COPIES} times in all.")
+        self._at = end + 1
+        low = int(first)
+        high = int(second) if second else None if comma else low
+        if high is not None and high < low:
+            raise StructureError(f"the pattern repeats {low} to {high} times.")
+        return low, high
+
+    def _set(self) -> list[Range]:
+        """Behind [."""
+        negated = self._take("^")
+        ranges: list[Range] = []
+        by_class = False
+        while not self._take("]"):
+            low, is_class = self._member()
+            by_class |= is_class
+            if self._peek() == "-" and self._pattern[self._at + 1 : self._at + 2] != "]":
+                self._at += 1
+                high, other = self._member()
+                if is_class or other or high[0][0] < low[0][0]:
+                    raise self._error("does not end a range of characters")
+                low = [(low[0][0], high[0][1])]
+            ranges += low
+        if not negated:
+            return normal(ranges)
+        # What \w and \s mean beyond ASCII depends on who reads the pattern.
+        return complement(ranges, _ASCII if by_class else MAX_CODEPOINT)
+
+    def _member(self) -> tuple[list[Range], bool]:
+        char = self._next()
+        if char == "\\":
+            return self._escape(in_set=True)
+        return [(ord(char), ord(char))], False
+
+    def _escape(self, *, in_set: bool = False) -> tuple[list[Range], bool]:
+        """What stands behind a backslash, and whether it is a class."""
+        char = self._next()
+        if char in _CLASSES:
+            return list(_CLASSES[char]), True
+        if char in "DWS":
+            return complement(_CLASSES[char.lower()], _ASCII), True
+        code: int
+        if char == "b" and in_set:
+            code = 0x08
+        elif char in _CONTROLS and not self._peek().isdigit():
+            code = _CONTROLS[char]
+        elif char in "xu":
+            code = self._hex(2 if char == "x" else 4)
+        elif char.isascii() and char.isalnum():
+            self._at -= 1
+            raise self._error("is not supported behind a backslash")
+        else:
+            code = ord(char)
+        return [(code, code)], False
+
+    def _hex(self, digits: int) -> int:
+        text = self._pattern[self._at : self._at + digits]
+        if len(text) < digits or not all(char in "0123456789abcdefABCDEF" for char in text):
+            raise self._error("is not a hexadecimal number")
+        self._at += digits
+        code = int(text, 16)
+        if 0xD800 <= code <= 0xDFFF:
+            raise StructureError("the pattern holds half a character (a surrogate).")
+        return code
+
+    def _peek(self) -> str:
+        return self._pattern[self._at : self._at + 1]
+
+    def _next(self) -> str:
+        char = self._peek()
+        if not char:
+            raise StructureError("the pattern ends too early.")
+        self._at += 1
+        return char
+
+    def _take(self, wanted: str) -> bool:
+        if self._peek() != wanted:
+            return False
+        self._at += 1
+        return True
+
+    def _error(self, what: str) -> StructureError:
+        char = self._peek()
+        if not char:
+            return StructureError("the pattern ends too early.")
+        return StructureError(f"the pattern's {char!r} at position {self._at} {what}.")

@@ -1,0 +1,76 @@
+"""Owns the way from a structure to the text that the grammar library reads, and the limits of what may be asked.
+Imports no library: whoever takes a request can refuse it before an engine sees it."""
+
+import json
+
+from loraplex.engine.structure import Structure, StructureError
+from loraplex.engine.structured.ebnf import literal
+from loraplex.engine.structured.json_schema import read_json, schema_grammar
+from loraplex.engine.structured.keywords import Json
+from loraplex.engine.structured.patterns import whole_text
+
+MAX_GRAMMAR_BYTES = 64 << 10
+MAX_CHOICES = 10_000
+_ANY_OBJECT = '{"type": "object"}'
+
+
+def ebnf_of(structure: Structure) -> str:
+    """The grammar of a structure, with the rule `root`.
+
+    Raises:
+        StructureError: nothing can have the structure, it is too large, or it cannot be expressed; the message names
+            the place.
+    """
+    source = structure.source
+    if structure.kind == "json_object":
+        return schema_grammar(_ANY_OBJECT)
+    if structure.kind == "json_schema":
+        return schema_grammar(source)
+    if structure.kind == "regex":
+        return f"root ::= {whole_text(source)}\n"
+    if structure.kind == "choice":
+        return f"root ::= {' | '.join(map(literal, _choices(source)))}\n"
+    if len(source.encode()) > MAX_GRAMMAR_BYTES:
+        raise StructureError(f"the grammar has more than {MAX_GRAMMAR_BYTES >> 10} KiB.")
+    return source
+
+
+def structural_tag_of(structure: Structure) -> str:
+    """A structural tag with its schemas and patterns turned into grammars.
+
+    Raises:
+        StructureError: as for `ebnf_of`.
+    """
+    return json.dumps(_converted(read_json(structure.source), 0))
+
+
+def check_structure(structure: Structure) -> None:
+    """Raises StructureError for what can be told without compiling it."""
+    if structure.kind == "structural_tag":
+        structural_tag_of(structure)
+    else:
+        ebnf_of(structure)
+
+
+def _choices(source: str) -> list[str]:
+    choices = read_json(source)
+    if not isinstance(choices, list) or not all(isinstance(each, str) and each for each in choices):
+        raise StructureError("give a list of texts, none of them empty.")
+    if not 0 < len(choices) <= MAX_CHOICES:
+        raise StructureError(f"give 1 to {MAX_CHOICES} texts.")
+    return [str(each) for each in choices]
+
+
+def _converted(part: Json, depth: int) -> Json:
+    if depth > 64:
+        raise StructureError("the structural tag has too many parts within parts.")
+    if isinstance(part, list):
+        return [_converted(each, depth + 1) for each in part]
+    if not isinstance(part, dict):
+        return part
+    if part.get("type") == "json_schema" and "json_schema" in part:
+        grammar = schema_grammar(json.dumps(part["json_schema"]))
+        return {"type": "grammar", "grammar": grammar}
+    if part.get("type") == "regex" and isinstance(pattern := part.get("pattern"), str):
+        return {"type": "grammar", "grammar": f"root ::= {whole_text(pattern)}\n"}
+    return {key: _converted(each, depth + 1) for key, each in part.items()}

@@ -1,0 +1,173 @@
+"""Owns the requests whose grammars are being compiled: threads beside the step loop compile, and what they made is kept
+for the next request that wants it."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import NamedTuple
+
+from loraplex.engine.structure import Structure, StructureError
+from loraplex.engine.structured.port import Grammar, GrammarLibrary, Matcher
+
+# Two, so that one large grammar does not hold up all small ones. The library compiles without Python's lock, so steps
+# go on beside it.
+THREADS = 2
+# Typical grammars take 0.1 to 1 MB each with a vocabulary of 128,000 tokens.
+CACHE_BYTES = 128 << 20
+# Within the limits of `engine.structured.limits` nothing met took longer than 4 s; this is for a machine that is busy.
+PATIENCE_SECONDS = 30.0
+_TOO_LONG = "The structure is too complex: compiling it took too long. Make it smaller."
+
+
+class Compiled(NamedTuple):
+    """What came of one request: a matcher, or a sentence that says why there is none."""
+
+    request_id: str
+    matcher: Matcher | None
+    error: str | None
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """A structure on its way, and who waits for it."""
+
+    structure: Structure
+    deadline: float
+    waiting: dict[str, None] = field(default_factory=dict)
+
+
+class Structures:
+    """Makes matchers. One thread calls everything; the threads within never touch what it holds."""
+
+    def __init__(
+        self,
+        open_library: Callable[[], GrammarLibrary],
+        *,
+        cache_bytes: int = CACHE_BYTES,
+        patience: float = PATIENCE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            open_library: called once, in a thread, when the first structure is asked for.
+            cache_bytes: what grammars that nobody uses may take.
+            patience: seconds after which those who wait are told that it takes too long. A thread cannot be stopped:
+                it goes on with the grammar it has.
+        """
+        self._library = _Opened(open_library)
+        self._cache_bytes = cache_bytes
+        self._patience = patience
+        self._clock = clock
+        self._cache: OrderedDict[Structure, Grammar] = OrderedDict()
+        self._cached_bytes = 0
+        self._jobs: dict[Structure, _Job] = {}
+        self._waiting: dict[str, Structure] = {}
+        self._at_once: list[Compiled] = []
+        self._todo: SimpleQueue[Structure] = SimpleQueue()
+        self._done: SimpleQueue[tuple[Structure, Grammar | str]] = SimpleQueue()
+        self._news = threading.Event()
+        self._threads = 0
+
+    def __len__(self) -> int:
+        """Requests that wait."""
+        return len(self._waiting)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being compiled and nobody waits."""
+        return not self._waiting and not self._jobs
+
+    def ask(self, request_id: str, structure: Structure) -> None:
+        """Have a matcher made; `ready` will tell."""
+        self._waiting[request_id] = structure
+        grammar = self._cache.get(structure)
+        if grammar is not None:
+            self._cache.move_to_end(structure)
+            self._at_once.append(Compiled(request_id, grammar.matcher(), None))
+            return
+        job = self._jobs.get(structure)
+        if job is None:
+            job = self._jobs[structure] = _Job(structure, self._clock() + self._patience)
+            self._todo.put(structure)
+            self._start_thread()
+        job.waiting[request_id] = None
+
+    def forget(self, request_id: str) -> bool:
+        """Nobody waits for this request any more; whether it was waiting."""
+        structure = self._waiting.pop(request_id, None)
+        if structure is None:
+            return False
+        if structure in self._jobs:
+            self._jobs[structure].waiting.pop(request_id, None)
+        return True
+
+    def ready(self) -> list[Compiled]:
+        """Those that were decided since the last call."""
+        if self.idle:
+            self._at_once.clear()
+            return []
+        self._news.clear()
+        decided, self._at_once = self._at_once, []
+        while not self._done.empty():
+            decided += self._finish(*self._done.get())
+        now = self._clock()
+        for job in self._jobs.values():
+            if job.waiting and now > job.deadline:
+                decided += [Compiled(each, None, _TOO_LONG) for each in job.waiting]
+                job.waiting.clear()
+        # Of the same name only what was asked last counts: it may have been forgotten and asked anew.
+        return [each for each in decided if self._waiting.pop(each.request_id, None) is not None]
+
+    def wait(self, timeout: float) -> None:
+        """Sleep until there may be news, at most `timeout` seconds."""
+        self._news.wait(timeout)
+
+    def _finish(self, structure: Structure, result: Grammar | str) -> list[Compiled]:
+        job = self._jobs.pop(structure)
+        if isinstance(result, str):
+            return [Compiled(each, None, result) for each in job.waiting]
+        self._keep(structure, result)
+        return [Compiled(each, result.matcher(), None) for each in job.waiting]
+
+    def _keep(self, structure: Structure, grammar: Grammar) -> None:
+        self._cache[structure] = grammar
+        self._cached_bytes += grammar.size + len(structure.source)
+        while self._cached_bytes > self._cache_bytes:
+            oldest, dropped = self._cache.popitem(last=False)
+            self._cached_bytes -= dropped.size + len(oldest.source)
+
+    def _start_thread(self) -> None:
+        if self._threads < min(THREADS, len(self._jobs)):
+            self._threads += 1
+            # A daemon: a grammar that never ends must not keep the process from ending.
+            threading.Thread(target=self._work, name="grammars", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            structure = self._todo.get()
+            try:
+                result: Grammar | str = self._library.get().compile(structure)
+            except StructureError as error:
+                result = str(error)
+            except Exception as error:
+                result = f"The structure cannot be compiled ({type(error).__name__})."
+            self._done.put((structure, result))
+            self._news.set()
+
+
+class _Opened:
+    """The library, opened by whoever needs it first."""
+
+    def __init__(self, open_library: Callable[[], GrammarLibrary]) -> None:
+        self._open = open_library
+        self._lock = threading.Lock()
+        self._library: GrammarLibrary | None = None
+
+    def get(self) -> GrammarLibrary:
+        with self._lock:
+            if self._library is None:
+                self._library = self._open()
+            return self._library
