@@ -29,6 +29,8 @@ from loraplex.platform.settings import Settings
 
 DAYS = 90  # over which the ledger is spread, up to now
 _BATCH = 20_000
+# Ledger rows that are made here, 90 us each; the database makes the others from them, 15 us each with their indexes.
+_SEED = 50_000
 _MANAGES = ["adapters:read", "adapters:write", "usage", "admin"]
 _RUNS = ["inference"]
 _UNITS = {"m": "minute", "h": "hour", "d": "day"}
@@ -94,7 +96,11 @@ async def _fill(settings: Settings, base: str, fingerprint: str, size: Size) -> 
     )
     await bulk.insert(ApiKey.__table__, keys)
     await _fill_adapters(bulk, customers, base, fingerprint, now)
-    await bulk.insert(LedgerEntry.__table__, _ledger(customers, base, size.rows, now))
+    copies = max(1, size.rows // _SEED)
+    rows = _ledger(customers, base, size.rows // copies, now)
+    await bulk.insert(LedgerEntry.__table__, rows)
+    if copies > 1:
+        await bulk.multiply(copies, timedelta(days=DAYS) / size.rows)
     await bulk.add_up()
     return customers
 
@@ -188,9 +194,26 @@ class _Bulk:
     ) -> None:
         raise NotImplementedError
 
+    async def multiply(self, copies: int, step: timedelta) -> None:
+        """Make `copies` of every row of the ledger, the row itself the first and latest, `step` apart."""
+        raise NotImplementedError
+
     async def add_up(self) -> None:
         """The sums of the ledger, and statistics for the planner."""
         raise NotImplementedError
+
+
+# Of a row of the ledger all but these is copied.
+_NEW = ("id", "created_at", "answer_id")
+
+
+def _multiplied(id_: str, at: str, answer: str, numbers: str) -> str:
+    """The statement that copies the ledger, given how the new values and the copies' numbers `n` are written."""
+    same = ", ".join(c.name for c in LedgerEntry.__table__.columns if c.name not in _NEW)
+    return (
+        f"INSERT INTO ledger (id, created_at, answer_id, {same})"
+        f" SELECT {id_}, {at}, {answer}, {same} FROM ledger CROSS JOIN ({numbers}) AS copy"
+    )
 
 
 _ADD_UP = (
@@ -223,6 +246,29 @@ class _Sqlite(_Bulk):
         statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"
         self._run(lambda connection: connection.executemany(statement, rows))
 
+    async def multiply(self, copies: int, step: timedelta) -> None:
+        back = f"n * {step.total_seconds():.6f}"
+        statement = _multiplied(
+            f"printf('%012x', CAST(((julianday(created_at) - 2440587.5) * 86400 - {back}) * 1000 AS INTEGER))"
+            " || '7' || lower(substr(hex(randomblob(2)), 2) || '8' || substr(hex(randomblob(8)), 2))",
+            f"strftime('%Y-%m-%d %H:%M:%f', created_at, '-' || ({back}) || ' seconds') || '000'",
+            "'cmpl-' || lower(hex(randomblob(12)))",
+            f"WITH RECURSIVE c(n) AS (VALUES(1) UNION ALL SELECT n + 1 FROM c WHERE n < {copies - 1})"
+            " SELECT n FROM c",
+        )
+
+        def work(connection: sqlite3.Connection) -> None:
+            indexes = connection.execute(
+                "SELECT name, sql FROM sqlite_master WHERE tbl_name = 'ledger' AND type = 'index' AND sql <> ''"
+            ).fetchall()
+            for name, _ in indexes:
+                connection.execute(f"DROP INDEX {name}")
+            connection.execute(statement)
+            for _, sql in indexes:
+                connection.execute(sql)
+
+        self._run(work)
+
     async def add_up(self) -> None:
         for unit, form in _STARTS.items():
             start = f"strftime('{form}.000000', created_at)"
@@ -234,8 +280,11 @@ class _Sqlite(_Bulk):
         connection = sqlite3.connect(self._file)
         # Nothing here must survive a power failure.
         connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.execute("PRAGMA cache_size = -1000000")
         with connection:
             work(connection)
+        connection.execute("PRAGMA journal_mode = WAL")
         connection.close()
 
 
@@ -250,6 +299,28 @@ class _Postgres(_Bulk):
     ) -> None:
         connection = await asyncpg.connect(self._url)
         await connection.copy_records_to_table(table, columns=columns, records=rows)
+        await connection.close()
+
+    async def multiply(self, copies: int, step: timedelta) -> None:
+        back = f"n * interval '{step.total_seconds():.6f} seconds'"
+        random = "replace(gen_random_uuid()::text, '-', '')"
+        statement = _multiplied(
+            f"(lpad(to_hex((extract(epoch FROM created_at - {back}) * 1000)::bigint), 12, '0') || '7' ||"
+            f" substr({random}, 1, 3) || '8' || substr({random}, 1, 15))::uuid",
+            f"created_at - {back}",
+            f"'cmpl-' || substr({random}, 1, 24)",
+            f"SELECT n FROM generate_series(1, {copies - 1}) AS n",
+        )
+        connection = await asyncpg.connect(self._url)
+        indexes = await connection.fetch(
+            "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'ledger'"
+            " AND indexname NOT IN (SELECT conname FROM pg_constraint)"
+        )
+        for index in indexes:
+            await connection.execute(f'DROP INDEX "{index["indexname"]}"')
+        await connection.execute(statement, timeout=3600)
+        for index in indexes:
+            await connection.execute(index["indexdef"], timeout=3600)
         await connection.close()
 
     async def add_up(self) -> None:
