@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TEST_PROCESSES ?= 2
 
-.PHONY: help setup demo serve-demo test check types layers pytest soak crash-soak fuzz test-gpu bench clean lock
+.PHONY: help setup demo serve-demo test check types layers pytest soak tenants-soak crash-soak streams-soak conformance fuzz test-gpu bench clean lock
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -36,10 +36,19 @@ pytest: $(STAMP) ## Tests on the CPU, SQLite and PostgreSQL; TEST_PROCESSES sets
 	$(BIN)/pytest -q -n $(TEST_PROCESSES) --dist worksteal
 
 soak: $(STAMP) ## 20,000 requests over 500 adapters while everything changes; LORAPLEX_SOAK_REQUESTS sets another number
-	$(BIN)/pytest -q -s -m soak tests/e2e/test_soak.py
+	$(BIN)/pytest -q -s -m soak tests/e2e/test_soak.py tests/engine/structured
+
+tenants-soak: $(STAMP) ## Limits of 200 requests at once over four workers; what one tenant's times tell another
+	$(BIN)/pytest -q -s -m soak tests/e2e/test_limits.py tests/e2e/test_cache_isolation.py
 
 crash-soak: $(STAMP) ## 200 kills of workers, engines and databases under load; LORAPLEX_CRASH_KILLS sets another number
 	$(BIN)/pytest -q -s -m soak tests/e2e/test_crashes.py
+
+streams-soak: $(STAMP) ## 1,000 streams whose readers leave or stop reading; LORAPLEX_SOAK_STREAMS sets another number
+	$(BIN)/pytest -q -s -m soak tests/e2e/test_streams.py
+
+conformance: $(STAMP) ## Write docs/openai.md anew from the table of the conformance tests
+	PYTHONPATH=tests $(BIN)/python -m conformance.document
 
 fuzz: $(STAMP) ## Requests made up from the OpenAPI document, many; LORAPLEX_FUZZ_EXAMPLES sets how many per operation
 	LORAPLEX_FUZZ_EXAMPLES=$${LORAPLEX_FUZZ_EXAMPLES:-50} $(BIN)/pytest -q -s tests/platform/test_fuzz.py

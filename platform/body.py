@@ -39,6 +39,24 @@ def decode_body(body: bytes, kind: type[T]) -> T:
         raise BadRequestError("The body is nested too deeply.", code="invalid_json") from None
 
 
+def decode_part(part: msgspec.Raw, kind: type[T], path: str) -> T:
+    """A part of a body that was left undecoded at first, as a struct.
+
+    Raises:
+        BadRequestError: as `decode_body`; its `param` begins with `path`, where the part is.
+    """
+    try:
+        return decode_body(bytes(part), kind)
+    except BadRequestError as error:
+        inner = error.param or ""
+        param = f"{path}{'' if inner.startswith('[') or not inner else '.'}{inner}"
+        text = error.message.removeprefix("The body is wrong: ")
+        message = (
+            text.replace(inner, param, 1) if inner else f"{param}: {text[:1].lower()}{text[1:]}"
+        )
+        raise BadRequestError(message, code=error.code, param=param) from None
+
+
 def _shape_error(text: str) -> BadRequestError:
     if unknown := _UNKNOWN.fullmatch(text):
         param = _join(unknown["path"] or "", unknown["field"])

@@ -1,6 +1,6 @@
-"""Owns the one mapping from any exception to an answer: OpenAI bodies under `/v1` and
-`/t/{tenant}/v1`, RFC 9457 problem documents elsewhere. Registered for `Exception`, so nothing
-reaches a client by another way."""
+"""Owns the one mapping from any exception to an answer: OpenAI bodies under `/v1` and `/t/{tenant}/v1`, Anthropic's for
+the messages there, and RFC 9457 problem documents elsewhere. Registered for `Exception`, so nothing reaches a client by
+another way."""
 
 import math
 import re
@@ -32,9 +32,26 @@ from loraplex.platform.errors import (
     TooManyAttemptsError,
     UnprocessableError,
 )
+from loraplex.platform.observability import request_id
 
-_OPENAI_PATH = re.compile(r"(/t/[^/]+)?/v1(/|$)")
+_OPENAI_PATH = re.compile(r"(/t/[^/]+)?/v1(/|$)|/(de)?tokenize$")
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+_ANTHROPIC_PATH = re.compile(r"(/t/[^/]+)?/v1/messages(/|$)")
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+def is_anthropic_path(path: str) -> bool:
+    """Whether errors of this path must look as Anthropic's."""
+    return _ANTHROPIC_PATH.match(path) is not None
 
 
 def is_openai_path(path: str) -> bool:
@@ -57,6 +74,9 @@ def error_response(request: Request[Any, Any, State], error: Exception) -> Respo
     if isinstance(known, ConflictError):
         # OpenAI's clients retry 409 on their own; ours is never about timing.
         headers["x-should-retry"] = "false"
+    if is_anthropic_path(request.scope["path"]):
+        body = anthropic_body(known, request_id(request.scope), status)
+        return Response(body, status_code=status, headers=headers)
     if is_openai_path(request.scope["path"]):
         return Response(openai_body(known, status), status_code=status, headers=headers)
     return Response(
@@ -90,6 +110,20 @@ def openai_body(error: PlatformError, status: int | None = None) -> dict[str, ob
             "param": error.param,
             "code": error.code,
         }
+    }
+
+
+def anthropic_body(
+    error: PlatformError, request_id: str, status: int | None = None
+) -> dict[str, object]:
+    """Anthropic's error object; also what a stream sends when it breaks off."""
+    status = status or error.status
+    fallback = "api_error" if status >= 500 else "invalid_request_error"
+    kind = _ANTHROPIC_TYPES.get(status, fallback)
+    return {
+        "type": "error",
+        "error": {"type": kind, "message": error.message},
+        "request_id": request_id,
     }
 
 

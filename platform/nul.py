@@ -9,7 +9,7 @@ from litestar.handlers import BaseRouteHandler
 from loraplex.platform.errors import BadRequestError, NotFoundError
 
 
-def refuse_nul(
+async def refuse_nul(
     connection: ASGIConnection[Any, Any, Any, State],  # Litestar's own generic
     _: BaseRouteHandler,
 ) -> None:

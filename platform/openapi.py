@@ -9,7 +9,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 import loraplex
 from loraplex.platform.accounts.cookies import SESSION
-from loraplex.platform.error_responses import is_openai_path
+from loraplex.platform.error_responses import is_anthropic_path, is_openai_path
 
 _TEXT, _NUMBER = {"type": "string"}, {"type": "integer"}
 _TEXT_OR_NULL = {"type": ["string", "null"]}
@@ -45,9 +45,24 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             }
         },
     },
+    "AnthropicError": {
+        "description": "An error as Anthropic's clients read it.",
+        "type": "object",
+        "required": ["type", "error", "request_id"],
+        "properties": {
+            "type": {"const": "error"},
+            "error": {
+                "type": "object",
+                "required": ["type", "message"],
+                "properties": {"type": _TEXT, "message": _TEXT},
+            },
+            "request_id": _TEXT,
+        },
+    },
 }
 _PROBLEM = ("application/problem+json", "Problem")
 _OPENAI = ("application/json", "OpenAIError")
+_ANTHROPIC = ("application/json", "AnthropicError")
 
 
 class _Document(JsonRenderPlugin):
@@ -72,6 +87,8 @@ def _described(path: str, operation: Any) -> Any:
     if not isinstance(operation, dict) or "responses" not in operation:
         return operation
     media_type, schema = _OPENAI if is_openai_path(path) else _PROBLEM
+    if is_anthropic_path(path):
+        media_type, schema = _ANTHROPIC
     content = {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
     kept = {
         status: described

@@ -12,6 +12,8 @@ import msgspec
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 LoadFormat = Literal["auto", "dummy"]
+ToolParser = Literal["auto", "none", "hermes", "llama3", "mistral"]
+ReasoningParser = Literal["auto", "none", "think", "mistral"]
 
 GIB = 1024**3
 HUB = "https://huggingface.co"
@@ -60,6 +62,8 @@ class Settings:
     host_cache_size: int = 4 * GIB
     disk_cache_size: int = 32 * GIB
     load_format: LoadFormat = "auto"
+    tool_parser: ToolParser = "auto"
+    reasoning_parser: ReasoningParser = "auto"
     import_dir: Path | None = None
     import_allow_hosts: tuple[str, ...] = ()
     hf_endpoint: str = HUB
@@ -67,6 +71,9 @@ class Settings:
     bootstrap_key: str | None = field(default=None, repr=False)
     currency: str = "USD"
     ledger_days: int | None = None  # None: for good
+    response_days: int = 30
+    response_storage: int = GIB  # of one tenant
+    no_stored_responses: bool = False
     webhook_allow_http: bool = False
     webhook_allow_hosts: tuple[str, ...] = ()
     public_url: str = ""  # as browsers see the service; empty: whatever they ask for

@@ -80,6 +80,8 @@ class OidcProvider:
         self._client_id = client_id
         self._client_secret = client_secret
         self._clock = clock
+        # Once: reading the authorities takes 60 ms in which nothing else runs.
+        self._trusted = httpx.create_ssl_context()
         self._known: tuple[float, _Metadata, KeySet] | None = None
         self._asking = asyncio.Lock()
 
@@ -161,7 +163,7 @@ class OidcProvider:
     async def _ask(self) -> tuple[_Metadata, KeySet]:
         url = self._issuer.rstrip("/") + "/.well-known/openid-configuration"
         try:
-            async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as client:
+            async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, verify=self._trusted) as client:
                 answer = await client.get(url)
                 metadata = msgspec.json.decode(answer.raise_for_status().content, type=_Metadata)
                 ends = (metadata.authorization_endpoint, metadata.token_endpoint, metadata.jwks_uri)
@@ -190,6 +192,7 @@ class OidcProvider:
             redirect_uri=journey.redirect_uri,
             code_challenge_method="S256",
             timeout=TIMEOUT_SECONDS,
+            verify=self._trusted,
         )
 
 

@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromQuery, QueryParameter
 from litestar.response import Stream
 
-from loraplex.platform.audit.export import MEDIA_TYPES, Format, exported
+from loraplex.platform.audit.export import MEDIA_TYPES, TrailFormat, exported
 from loraplex.platform.audit.operations import ListAuditOperation
 from loraplex.platform.audit.schemas import AuditList
 from loraplex.platform.audit.trail import AuditTrail, Wanted
@@ -27,7 +27,7 @@ ActionQuery = Annotated[
 Since = Annotated[datetime | None, QueryParameter(name="since", description="from then on")]
 Until = Annotated[datetime | None, QueryParameter(name="until", description="before then")]
 FormatQuery = Annotated[
-    Format,
+    TrailFormat,
     QueryParameter(name="format", description="json: a page; jsonl and csv: everything, as a file"),
 ]
 
@@ -53,7 +53,7 @@ class AuditController(Controller):
         until: Until = None,
         before: FromQuery[UUID | None] = None,
         limit: Limit = 100,
-        form: FormatQuery = Format.JSON,
+        form: FormatQuery = TrailFormat.JSON,
     ) -> Response[AuditList]:
         """Changes, newest first."""
         wanted = Wanted(
@@ -65,7 +65,7 @@ class AuditController(Controller):
             until=in_utc(until, "until"),
             before=before,
         )
-        if form is Format.JSON:
+        if form is TrailFormat.JSON:
             return Response(await audit.page(wanted, principal.viewer, limit))
         return Stream(  # type: ignore[return-value]  # documented in ListAuditOperation
             exported(audit.all(wanted, principal.viewer), form),

@@ -11,7 +11,7 @@ from loraplex.platform.spreadsheet import CSV, csv_file
 COLUMNS = AuditOut.__struct_fields__
 
 
-class Format(StrEnum):
+class TrailFormat(StrEnum):
     """How entries are written."""
 
     JSON = "json"
@@ -19,12 +19,14 @@ class Format(StrEnum):
     CSV = "csv"
 
 
-MEDIA_TYPES = {Format.JSONL: "application/x-ndjson", Format.CSV: CSV}
+MEDIA_TYPES = {TrailFormat.JSONL: "application/x-ndjson", TrailFormat.CSV: CSV}
 
 
-async def exported(pages: AsyncIterator[list[AuditOut]], form: Format) -> AsyncGenerator[bytes]:
+async def exported(
+    pages: AsyncIterator[list[AuditOut]], form: TrailFormat
+) -> AsyncGenerator[bytes]:
     """The entries as bytes, a page at a time; CSV begins with the names of its columns."""
-    if form is Format.CSV:
+    if form is TrailFormat.CSV:
         async for lines in csv_file(COLUMNS, pages):
             yield lines
         return

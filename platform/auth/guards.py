@@ -1,4 +1,5 @@
-"""Owns the rules routes declare about who may call them, and how a handler gets its `Principal`."""
+"""Owns the rules routes declare about who may call them, and how a handler gets its `Principal`. Rules are coroutines:
+plain functions would each be called in a thread."""
 
 from typing import Any
 
@@ -27,35 +28,35 @@ def provide_principal(request: Request[Any, Any, State]) -> Principal:
     return principal_of(request)
 
 
-def requires_operator(connection: Connection, _: BaseRouteHandler) -> None:
+async def requires_operator(connection: Connection, _: BaseRouteHandler) -> None:
     """Only operators."""
     if not principal_of(connection).is_operator:
         raise PermissionDeniedError("Only operators may do this.")
 
 
-def requires_user(connection: Connection, _: BaseRouteHandler) -> None:
+async def requires_user(connection: Connection, _: BaseRouteHandler) -> None:
     """Only signed-in users, of whatever tenants."""
     if not principal_of(connection).is_user:
         raise PermissionDeniedError("This is about a signed-in user; a key has no session.")
 
 
-def requires_adapters(connection: Connection, _: BaseRouteHandler) -> None:
+async def requires_adapters(connection: Connection, _: BaseRouteHandler) -> None:
     """An operator, or somebody of a tenant with the scope `adapters:read`; to change something, `adapters:write`."""
     reads = connection.scope.get("method") in ("GET", "HEAD")
     _require(connection, Scope.ADAPTERS_READ if reads else Scope.ADAPTERS_WRITE)
 
 
-def requires_usage(connection: Connection, _: BaseRouteHandler) -> None:
+async def requires_usage(connection: Connection, _: BaseRouteHandler) -> None:
     """An operator, or somebody of a tenant with the scope `usage`."""
     _require(connection, Scope.USAGE)
 
 
-def requires_admin(connection: Connection, _: BaseRouteHandler) -> None:
+async def requires_admin(connection: Connection, _: BaseRouteHandler) -> None:
     """An operator, or somebody of a tenant with the scope `admin`."""
     _require(connection, Scope.ADMIN)
 
 
-def requires_tenant_admin(connection: Connection, _: BaseRouteHandler) -> None:
+async def requires_tenant_admin(connection: Connection, _: BaseRouteHandler) -> None:
     """An operator, or somebody of the tenant in the path with the scope `admin`."""
     principal = principal_of(connection)
     if principal.is_operator:

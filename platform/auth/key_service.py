@@ -18,7 +18,8 @@ from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import ApiKey, Limit, Meter
 from loraplex.platform.db.scope import whose
 from loraplex.platform.errors import BadRequestError, ConflictError, NotFoundError
-from loraplex.platform.metering.limits import KEY
+from loraplex.platform.metering.beginning import begin_meter
+from loraplex.platform.metering.limits import KEY, Subject
 from loraplex.platform.webhooks.events import Event, emit
 
 # Far from the end of the calendar, so that a key can be rotated as often as one likes.
@@ -156,7 +157,7 @@ class KeyService:
             end = now + overlap
             old.expires_at = end if old.expires_at is None else min(old.expires_at, end)
             session.add(key)
-            await _take_over_limits(session, old.id, new.id)
+            await _take_over_limits(session, old.id, new.id, now)
             record(
                 session,
                 actor,
@@ -273,7 +274,7 @@ def _check_scopes(scopes: frozenset[Scope], adapters: frozenset[str] | None) -> 
         )
 
 
-async def _take_over_limits(session: AsyncSession, old: str, new: str) -> None:
+async def _take_over_limits(session: AsyncSession, old: str, new: str, now: datetime) -> None:
     """Give a key the limits of another, and let what that one has used this month count for both."""
     limits = select(Limit).where(Limit.subject == KEY, Limit.subject_id == old)
     limit = await session.scalar(limits)
@@ -291,17 +292,37 @@ async def _take_over_limits(session: AsyncSession, old: str, new: str) -> None:
             cost_per_month_nanos=limit.cost_per_month_nanos,
         )
     )
-    meters = select(Meter).where(Meter.subject == KEY, Meter.subject_id == old)
-    meter = await session.scalar(meters.with_for_update())
-    if meter is not None:
-        session.add(
-            Meter(
-                tenant_id=meter.tenant_id,
-                subject=KEY,
-                subject_id=new,
-                window=[],
-                month=meter.month,
-                month_tokens=meter.month_tokens,
-                month_cost_nanos=meter.month_cost_nanos,
-            )
+    meter = await _meter(session, limit, now)
+    session.add(
+        Meter(
+            tenant_id=meter.tenant_id,
+            subject=KEY,
+            subject_id=new,
+            window=[],
+            month=meter.month,
+            month_tokens=meter.month_tokens,
+            month_cost_nanos=meter.month_cost_nanos,
         )
+    )
+
+
+async def _meter(session: AsyncSession, limit: Limit, now: datetime) -> Meter:
+    """The meter of a limited key, which begins with its first request since; or here, with what was used before."""
+    query = (
+        select(Meter)
+        .where(Meter.subject == KEY, Meter.subject_id == limit.subject_id)
+        .with_for_update()
+    )
+    meter = await session.scalar(query)
+    if meter is not None:
+        return meter
+    subject, tenant_id = Subject(KEY, limit.subject_id), limit.tenant_id
+    begun = await session.run_sync(
+        lambda plain: begin_meter(plain.connection(), subject, tenant_id, now)
+    )
+    meter = (await session.scalars(query)).one()
+    if begun is not None:
+        meter.running, meter.window = begun.running, begun.window
+        meter.month, meter.month_tokens = begun.month, begun.month_tokens
+        meter.month_cost_nanos = begun.month_cost_nanos
+    return meter

@@ -18,7 +18,7 @@ from loraplex.platform.accounts.signed_in import SignedIn
 from loraplex.platform.auth.authenticator import Authenticator
 from loraplex.platform.auth.principal import Principal, Scope
 from loraplex.platform.db.base import utc_now
-from loraplex.platform.error_responses import is_openai_path
+from loraplex.platform.error_responses import is_anthropic_path, is_openai_path
 from loraplex.platform.errors import (
     AuthenticationError,
     BadRequestError,
@@ -69,10 +69,7 @@ class AuthMiddleware(ASGIMiddleware):
         return read_cookie(scope, SESSION, secure=self._edge.is_secure(scope))
 
     async def _by_key(self, scope: ASGIScope) -> None:
-        authorization = next((v for k, v in scope["headers"] if k == b"authorization"), None)
-        principal = await self._authenticator.authenticate(
-            None if authorization is None else authorization.decode("latin-1")
-        )
+        principal = await self._authenticator.authenticate(_authorization(scope))
         if is_openai_path(scope["path"]):
             runs_models = not scope["route_handler"].opt.get("shows_usage")
             _check_data_plane(principal, scope["path_params"].get("tenant"), runs_models)
@@ -116,6 +113,21 @@ class AuthMiddleware(ASGIMiddleware):
             await send(message)
 
         return answer
+
+
+def _authorization(scope: ASGIScope) -> str | None:
+    """What the key comes in: its header, or the one that Anthropic's clients send, on the routes made for them."""
+    sent = next((v for k, v in scope["headers"] if k == b"authorization"), None)
+    authorization = None if sent is None else sent.decode("latin-1")
+    key = header(scope, b"x-api-key") if is_anthropic_path(scope["path"]) else ""
+    if not key:
+        return authorization
+    if authorization not in (None, f"Bearer {key}"):
+        raise BadRequestError(
+            "The headers authorization and x-api-key of this request differ; send one of them.",
+            code="two_credentials",
+        )
+    return f"Bearer {key}"
 
 
 def signed_in_of(scope: ASGIScope) -> SignedIn | None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from loraplex.platform.catalog.multipart import open_spool
 from loraplex.platform.errors import BadRequestError, PayloadTooLargeError
+from loraplex.platform.forms import open_spool
 
 PIECE = 1024 * 1024
 _SHA256 = re.compile(r"(?:^|,)\s*sha-256=:(?P<digest>[A-Za-z0-9+/=]{1,64}):")

@@ -14,7 +14,7 @@ from loraplex.platform.auth.principal import Principal
 from loraplex.platform.body import decode_body
 from loraplex.platform.catalog.defaults import read_defaults
 from loraplex.platform.catalog.golden import read_golden
-from loraplex.platform.catalog.intake import Intake, file_size
+from loraplex.platform.catalog.intake import Intake
 from loraplex.platform.catalog.multipart import read_adapter_form
 from loraplex.platform.catalog.operations import (
     ChangeAdapterOperation,
@@ -65,8 +65,9 @@ class AdapterController(Controller):
     ) -> VersionOut:
         """Push an adapter in one request; the answer is its new version, ready to be used."""
         content_type = request.headers.get("content-type", "")
-        form = await read_adapter_form(content_type, request.stream(), settings.data_dir / "spool")
-        with form.weights:
+        spool = settings.data_dir / "spool"
+        form = await read_adapter_form(content_type, request.stream(), spool, MULTIPART_LIMIT)
+        with form.file:
             name = form.required("name")
             if not principal.may_see(name):
                 raise no_adapter(name)
@@ -82,7 +83,7 @@ class AdapterController(Controller):
                 defaults=_read(form.text("defaults"), read_defaults),
                 golden=_read(form.text("golden"), read_golden) or (),
             )
-            n = await intake.push(principal, intent, form.weights, file_size(form.weights))
+            n = await intake.push(principal, intent, form.file, form.size)
         found = await catalog.get_version(principal, owner, intent.name, n)
         return VersionOut.of(intent.name, *found)
 

@@ -80,7 +80,8 @@ class DownloadController(Controller):
         found = downloads.file(version, file)
         tag = f'"{found.sha256}"'
         headers = {"etag": tag, "accept-ranges": "bytes", "cache-control": "private, no-cache"}
-        if tag in request.headers.get("if-none-match", ""):
+        known = request.headers.get("if-none-match", "")
+        if known.strip() == "*" or tag in known:
             return _empty(304, headers)
         part = None
         if request.headers.get("if-range", tag) == tag and request.method == HttpMethod.GET:

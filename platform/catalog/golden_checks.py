@@ -23,7 +23,13 @@ from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Adapter, AdapterVersion, GoldenPrompt, Tenant
 from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.engine_directory import EngineDirectory
-from loraplex.platform.errors import ConflictError, EngineUnavailableError, PlatformError
+from loraplex.platform.errors import (
+    ConflictError,
+    DatabaseUnavailableError,
+    EngineUnavailableError,
+    LimitExceededError,
+    PlatformError,
+)
 from loraplex.platform.webhooks.events import Event, emit
 
 # One small query per worker and period; engines are asked what they have loaded only if something is to be checked.
@@ -37,12 +43,19 @@ class Answers(Protocol):
     """Where answers come from."""
 
     async def greedy(
-        self, tenant_id: UUID, model: str, prompt: dict[str, object], max_tokens: int
+        self,
+        tenant_id: UUID,
+        model: str,
+        prompt: dict[str, object],
+        max_tokens: int,
+        payer: str | None = None,
     ) -> str:
-        """What a version answers with temperature 0; it costs the tenant nothing.
+        """What a version answers with temperature 0. It counts as a request of `payer`, the id of a key or a user; for
+        None it costs nothing.
 
         Raises:
             EngineUnavailableError: nobody can answer now.
+            LimitExceededError: the payer, the tenant or the adapter has reached a limit.
             PlatformError: this prompt cannot be answered.
         """
         ...
@@ -144,12 +157,13 @@ class GoldenChecks:
     async def check(
         self, viewer: Principal, tenant_id: UUID, name: str, n: int
     ) -> Sequence[GoldenPrompt]:
-        """Check a version now. A tenant has one check at a time: they cost nothing.
+        """Check a version now: each prompt is a request of `viewer`. A tenant has one check at a time.
 
         Raises:
             NotFoundError: the tenant has no such adapter or version.
             ConflictError: a check of this tenant is under way.
             EngineUnavailableError: no engine can answer.
+            LimitExceededError: a limit does not admit all of the prompts; nothing is written down then.
         """
         async with self._database.main.writing(tenant_id) as session:
             adapter = await find_adapter(session, viewer, tenant_id, name)
@@ -169,7 +183,9 @@ class GoldenChecks:
             subject = Subject(version.id, tenant_id, name, n, version.digest, version.base_model)
         status = self._engines.stats().get(subject.base_model)
         try:
-            await self._check(subject, ids, None if status is None else status.epoch)
+            await self._check(
+                subject, ids, None if status is None else status.epoch, viewer.actor_id
+            )
         finally:
             await self._release(tenant_id, ids)
         async with self._database.main.reading(tenant_id) as session:
@@ -197,7 +213,9 @@ class GoldenChecks:
         async with self._database.main.reading(EVERY_TENANT) as session:
             return [Subject(*row) for row in await session.execute(query)]
 
-    async def _check(self, subject: Subject, ids: Sequence[UUID], epoch: str | None) -> None:
+    async def _check(
+        self, subject: Subject, ids: Sequence[UUID], epoch: str | None, payer: str | None = None
+    ) -> None:
         async with self._database.main.reading(subject.tenant_id) as session:
             query = select(GoldenPrompt).where(GoldenPrompt.id.in_(ids)).order_by(GoldenPrompt.id)
             claimed = (await session.scalars(query)).all()
@@ -205,10 +223,10 @@ class GoldenChecks:
         for each in claimed:
             try:
                 text = await self._answers.greedy(
-                    subject.tenant_id, subject.model, each.prompt, each.max_tokens
+                    subject.tenant_id, subject.model, each.prompt, each.max_tokens, payer
                 )
                 answers[each.id] = text.replace("\0", "\ufffd")  # PostgreSQL keeps no NUL
-            except EngineUnavailableError:
+            except (EngineUnavailableError, DatabaseUnavailableError, LimitExceededError):
                 raise
             except PlatformError:
                 answers[each.id] = None

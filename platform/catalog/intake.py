@@ -29,10 +29,10 @@ from loraplex.platform.db.audit import record
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Adapter, AdapterVersion
 from loraplex.platform.errors import BadRequestError, ConflictError, UnprocessableError
+from loraplex.platform.forms import pieces
 from loraplex.platform.inference.chat_template import check_syntax
 from loraplex.platform.webhooks.events import Event, emit
 
-PIECE = 1024 * 1024
 ATTEMPTS = 3  # of a transaction that met another one creating the same adapter
 # What is done in the transaction that makes a version visible; told its number.
 Ending = Callable[[AsyncSession, int], Awaitable[None]]
@@ -139,7 +139,7 @@ class Intake:
         Raises:
             UnprocessableError: the adapter is refused.
         """
-        report = await self.inspect(intent, _pieces(weights), size)
+        report = await self.inspect(intent, pieces(weights), size)
         return await self.keep(actor, intent, report, weights)
 
     async def keep(
@@ -161,7 +161,7 @@ class Intake:
         if blob_id is None:
             weights.seek(0)
             blob_id = await self._weights.store(
-                intent.tenant_id, report.weights_sha256, report.size, _pieces(weights)
+                intent.tenant_id, report.weights_sha256, report.size, pieces(weights)
             )
             try:
                 return await self.publish(actor, intent, report, blob_id, ending)
@@ -325,15 +325,3 @@ def _check_template(text: str) -> None:
             f"chat_template: line {error.lineno} is not valid Jinja: {error.message}.",
             param="chat_template",
         ) from error
-
-
-async def _pieces(file: IO[bytes]) -> AsyncIterator[bytes]:
-    while piece := await asyncio.to_thread(file.read, PIECE):
-        yield piece
-
-
-def file_size(file: IO[bytes]) -> int:
-    """Bytes of an open file, which is left at its start."""
-    size = file.seek(0, 2)
-    file.seek(0)
-    return size

@@ -1,5 +1,5 @@
-"""Owns how many bytes of weights a tenant may store, and how many it does. What is being uploaded counts with its whole
-size from the beginning; equal contents count once."""
+"""Owns how many bytes of weights and files a tenant may store, and how many it does. What is being uploaded counts with
+its whole size from the beginning; equal weights count once."""
 
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from loraplex.platform.errors import PayloadTooLargeError
 
 
 class StorageOut(Struct):
-    """What a tenant stores: bytes of weights, in how many files; `limit` is null where there is none."""
+    """What a tenant stores: bytes of weights and of files, in how many pieces; `limit` is null where there is none."""
 
     used: int
     limit: int | None
@@ -36,7 +36,7 @@ async def check_quota(session: AsyncSession, tenant_id: UUID, additional: int) -
     if used + additional > limit:
         raise PayloadTooLargeError(
             f"The tenant stores {used} of {limit} bytes, and {additional} more do not fit; delete "
-            "versions, or ask the operator for more.",
+            "versions or files, or ask the operator for more.",
             code="storage_quota_exceeded",
             param="size",
         )

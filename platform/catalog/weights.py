@@ -42,17 +42,27 @@ class Weights:
             return await session.scalar(ready_blob(tenant_id, sha256))
 
     async def store(
-        self, tenant_id: UUID, sha256: str, size: int, source: AsyncIterator[bytes]
+        self,
+        tenant_id: UUID,
+        sha256: str,
+        size: int,
+        source: AsyncIterator[bytes],
+        *,
+        limited: bool = True,
     ) -> UUID:
         """Write a verified stream as a blob that is still `uploading`; `adopt` makes it ready. Nothing stays when this
         raises.
 
+        Args:
+            limited: it must fit what the tenant may store.
+
         Raises:
-            PayloadTooLargeError: it is more than the tenant may store.
+            PayloadTooLargeError: it does not.
         """
         blob = Blob(tenant_id=tenant_id, sha256=sha256, size=size)
         async with self._database.main.writing(tenant_id) as session:
-            await check_quota(session, tenant_id, size)
+            if limited:
+                await check_quota(session, tenant_id, size)
             session.add(blob)
         try:
             await self.chunks.append(blob.id, source)

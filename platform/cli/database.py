@@ -95,6 +95,10 @@ def check(data_dir: Path, database_url: str) -> None:
     """Read every stored adapter and compare it with its digest, also while the service runs."""
     from loraplex.platform.backup.inspection import inspect
 
+    files = _sqlite_files(data_dir, database_url)
+    if files is not None and not files[0].exists():
+        # To open it would make one.
+        raise click.ClickException(f"There is no database in {files[0].parent}; check --data-dir.")
     finding = _with_database(data_dir, database_url, inspect)
     for fault in finding.faults:
         click.echo(f"{fault.what}: {fault.why}", err=True)
@@ -131,18 +135,22 @@ def _with_database(
 
 def _files(data_dir: Path, database_url: str) -> tuple[Path, Path]:
     """SQLite's two files."""
-    from loraplex.platform.db.database import sqlite_files
-    from loraplex.platform.settings import Settings, SettingsError
-
-    try:
-        files = sqlite_files(Settings(data_dir=data_dir, database_url=database_url))
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from error
+    files = _sqlite_files(data_dir, database_url)
     if files is None:
         raise click.ClickException(
             "PostgreSQL has its own tools for this: pg_dump --format=custom, and pg_restore."
         )
     return files
+
+
+def _sqlite_files(data_dir: Path, database_url: str) -> tuple[Path, Path] | None:
+    from loraplex.platform.db.database import sqlite_files
+    from loraplex.platform.settings import Settings, SettingsError
+
+    try:
+        return sqlite_files(Settings(data_dir=data_dir, database_url=database_url))
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @contextmanager

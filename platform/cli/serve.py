@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -12,9 +13,11 @@ from loraplex.platform.settings import (
     Device,
     Dtype,
     LoadFormat,
+    ReasoningParser,
     ServedModel,
     Settings,
     SettingsError,
+    ToolParser,
     parse_size,
 )
 
@@ -166,6 +169,22 @@ class _Size(click.ParamType[int]):
     help="dummy: random weights, for measuring.",
 )
 @click.option(
+    "--tool-parser",
+    type=click.Choice(get_args(ToolParser)),
+    default="auto",
+    show_default=True,
+    envvar="LORAPLEX_TOOL_PARSER",
+    help="How models write calls of functions; auto: as their chat templates show.",
+)
+@click.option(
+    "--reasoning-parser",
+    type=click.Choice(get_args(ReasoningParser)),
+    default="auto",
+    show_default=True,
+    envvar="LORAPLEX_REASONING_PARSER",
+    help="What models put around their thoughts; auto: as their chat templates show.",
+)
+@click.option(
     "--import-dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     envvar="LORAPLEX_IMPORT_DIR",
@@ -198,6 +217,28 @@ class _Size(click.ParamType[int]):
     type=click.IntRange(1, MOST_LEDGER_DAYS),
     envvar="LORAPLEX_LEDGER_DAYS",
     help="How long rows of the ledger are kept, unless a tenant has its own days.",
+)
+@click.option(
+    "--response-days",
+    type=click.IntRange(1, MOST_LEDGER_DAYS),
+    default=30,
+    show_default=True,
+    envvar="LORAPLEX_RESPONSE_DAYS",
+    help="How long answers of /v1/responses are stored after they were made or last built upon.",
+)
+@click.option(
+    "--response-storage",
+    type=_Size(),
+    default="1GiB",
+    show_default=True,
+    envvar="LORAPLEX_RESPONSE_STORAGE",
+    help="Most of them that one tenant may have stored; the oldest go first.",
+)
+@click.option(
+    "--no-stored-responses",
+    is_flag=True,
+    envvar="LORAPLEX_NO_STORED_RESPONSES",
+    help="Store none of them.",
 )
 @click.option(
     "--webhook-allow-http",
@@ -273,12 +314,17 @@ def serve(
     disk_cache_size: int,
     api_workers: int | None,
     load_format: LoadFormat,
+    tool_parser: ToolParser,
+    reasoning_parser: ReasoningParser,
     import_dir: Path | None,
     import_allow_hosts: str,
     hf_endpoint: str,
     hf_token: str | None,
     currency: str,
     ledger_days: int | None,
+    response_days: int,
+    response_storage: int,
+    no_stored_responses: bool,
     webhook_allow_http: bool,
     webhook_allow_hosts: str,
     public_url: str,
@@ -318,6 +364,8 @@ def serve(
             host_cache_size=host_cache_size,
             disk_cache_size=disk_cache_size,
             load_format=load_format,
+            tool_parser=tool_parser,
+            reasoning_parser=reasoning_parser,
             import_dir=None if import_dir is None else import_dir.absolute(),
             import_allow_hosts=tuple(
                 host.strip().lower() for host in import_allow_hosts.split(",") if host.strip()
@@ -326,6 +374,9 @@ def serve(
             hf_token=hf_token,
             currency=currency,
             ledger_days=ledger_days,
+            response_days=response_days,
+            response_storage=response_storage,
+            no_stored_responses=no_stored_responses,
             webhook_allow_http=webhook_allow_http,
             webhook_allow_hosts=tuple(
                 host.strip() for host in webhook_allow_hosts.split(",") if host.strip()

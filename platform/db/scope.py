@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, with_loader_criteria
+from sqlalchemy.sql.base import ExecutableOption
 
 from loraplex.platform.db.base import TenantOwned
 from loraplex.platform.db.models.tenancy import Tenant
@@ -28,7 +29,7 @@ def whose(tenant_id: UUID | None) -> Whose:
     return EVERY_TENANT if tenant_id is None else tenant_id
 
 
-_TENANT, _ENFORCED = "tenant", "enforced"  # keys of `Session.info`
+_TENANT, _ENFORCED, _CRITERIA = "tenant", "enforced", "criteria"  # keys of `Session.info`
 
 
 class ForeignRowError(AssertionError):
@@ -41,10 +42,18 @@ class ScopedSession(Session):
 
 @event.listens_for(ScopedSession, "do_orm_execute")
 def _keep_apart(state: ORMExecuteState) -> None:
-    tenant = state.session.info.get(_TENANT)
+    info = state.session.info
+    tenant = info.get(_TENANT)
     if tenant is None or not (state.is_select or state.is_update or state.is_delete):
         return
-    state.statement = state.statement.options(
+    if _CRITERIA not in info:
+        info[_CRITERIA] = _criteria(tenant)
+    state.statement = state.statement.options(*info[_CRITERIA])
+
+
+def _criteria(tenant: UUID) -> tuple[ExecutableOption, ...]:
+    """What every query of a session is narrowed by; to make them takes longer than to read a row."""
+    return (
         with_loader_criteria(
             TenantOwned, lambda entity: entity.tenant_id == tenant, include_aliases=True
         ),

@@ -306,6 +306,8 @@ def _merge(deltas: list[Delta]) -> Delta:
         last.cached_tokens,
         last.output_tokens,
         last.timings,
+        next((d.prompt_logprobs for d in deltas if d.prompt_logprobs is not None), None),
+        last.embedding,
         last.evicted_by,
     )
 

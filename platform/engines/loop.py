@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 import msgspec
 import zmq
 
-from loraplex.engine.request import InvalidRequestError, Output, Request, Share
+from loraplex.engine.request import (
+    FinishReason,
+    InvalidRequestError,
+    Output,
+    Request,
+    Share,
+)
+from loraplex.engine.structure import Kind
 from loraplex.platform.engines.descriptions import Descriptions
 from loraplex.platform.engines.finals import FinalBook
 from loraplex.platform.engines.messages import (
@@ -47,6 +54,15 @@ NOTHING_DONE_SECONDS = 0.0002
 # Messages kept for a client that does not read. It is given up when they are full: a stuck API worker must cost the
 # engine neither time nor memory.
 MAX_QUEUED_MESSAGES = 20_000
+# The field of a request that a structure comes from, for those that are found out to be impossible.
+STRUCTURE_FIELDS: dict[Kind, str] = {
+    "json_object": "response_format",
+    "json_schema": "response_format",
+    "regex": "structured_outputs.regex",
+    "choice": "structured_outputs.choice",
+    "grammar": "structured_outputs.grammar",
+    "structural_tag": "tools",
+}
 
 
 def listen(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
@@ -132,7 +148,7 @@ class EngineLoop:
     def _deliver(self, output: Output) -> None:
         request_id = output.request_id
         running = self._running.get(request_id)
-        if running is None:
+        if running is None or not (running.accepted or self._accept(running, output)):
             return
         running.last = output
         if running.traffic is not None:
@@ -146,14 +162,32 @@ class EngineLoop:
         deltas.append(Delta(*output, evictor))
         self._end(request_id, output.finish_reason, evictor)
 
+    def _accept(self, running: Running, output: Output) -> bool:
+        """Take note of the first output of a request that asked for a structure; whether it has more to say."""
+        step = self._clients[running.client].step
+        if output.finish_reason is FinishReason.REFUSED:
+            structure = running.message.params.structure
+            field = None if structure is None else STRUCTURE_FIELDS[structure.kind]
+            refusal = Refusal(output.request_id, output.error or "", field, "invalid_value")
+            step.refused.append(refusal)
+            self._forget(output.request_id)
+            return False
+        running.accepted = True
+        step.accepted.append(output.request_id)
+        return bool(output.token_ids or output.finish_reason)
+
     def _end(self, request_id: str, reason: str, evicted_by: str | None = None) -> None:
+        running = self._forget(request_id)
+        if running.message.account:
+            final = running.final(reason, evicted_by)
+            self._clients[running.client].finals[request_id] = final
+
+    def _forget(self, request_id: str) -> Running:
         running = self._running.pop(request_id)
-        client = self._clients[running.client]
-        client.requests.discard(request_id)
+        self._clients[running.client].requests.discard(request_id)
         if running.traffic is not None:
             running.traffic.end()
-        if running.message.account:
-            client.finals[request_id] = running.final(reason, evicted_by)
+        return running
 
     def _receive(self, wait_ms: int) -> None:
         """Handle everything that has arrived; wait at most `wait_ms` for the first message."""
@@ -217,9 +251,10 @@ class EngineLoop:
             traffic = self._traffic.account(adapter.identity)
             traffic.begin(len(message.prompt_ids))
         self._finals.begin(message.account, message.choice)
-        self._running[message.request_id] = Running(routing_id, message, traffic)
+        running = self._running[message.request_id] = Running(routing_id, message, traffic)
         client.requests.add(message.request_id)
-        client.step.accepted.append(message.request_id)
+        if running.accepted:
+            client.step.accepted.append(message.request_id)
 
     def _share(self, share: TenantShare) -> Share:
         """For the engine a tenant is a number, the same one as long as the engine lives."""

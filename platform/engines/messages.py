@@ -116,6 +116,8 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     cached_tokens: int
     output_tokens: int
     timings: Timings | None = None
+    prompt_logprobs: tuple[TokenLogprob, ...] | None = None
+    embedding: bytes | None = None
     evicted_by: str | None = None
 
 

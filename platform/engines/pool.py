@@ -31,6 +31,12 @@ class ServedBase:
     model: BaseModel
     client: EngineClient
 
+    @property
+    def context(self) -> int | None:
+        """The most tokens of a prompt and its answer, once the engine has told."""
+        beat = self.client.beat
+        return beat.max_model_len or None if beat is not None else None
+
 
 class EnginePool:
     """The engines by base model name. Use as an async context manager.

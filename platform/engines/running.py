@@ -35,15 +35,16 @@ class Client:
 
 class Running:
     """An unfinished generation: whose it is, where its tokens count (`traffic` is None for the base model), and what it
-    gave last."""
+    gave last. It is accepted later than it comes if its output is to have a structure, which may prove impossible."""
 
-    __slots__ = ("client", "last", "message", "started", "traffic")
+    __slots__ = ("accepted", "client", "last", "message", "started", "traffic")
 
     def __init__(self, client: bytes, message: Generate, traffic: Account | None) -> None:
         self.client = client
         self.message = message
         self.traffic = traffic
         self.last: Output | None = None
+        self.accepted = message.params.structure is None
         self.started = time.monotonic()
 
     def final(self, reason: str, evicted_by: str | None = None) -> Final:

@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.catalog.intake import Intake
-from loraplex.platform.catalog.multipart import open_spool
 from loraplex.platform.catalog.quota import check_quota
 from loraplex.platform.catalog.uploads import MAX_WEIGHTS
 from loraplex.platform.catalog.weights import Weights
 from loraplex.platform.db.database import Database
 from loraplex.platform.errors import PayloadTooLargeError, UnprocessableError
+from loraplex.platform.forms import open_spool
 from loraplex.platform.imports.folder import FolderPlace
 from loraplex.platform.imports.hub import HubPlace
 from loraplex.platform.imports.options import ImportOptions

@@ -10,8 +10,6 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from loraplex.platform.inference.schemas import Message
-
 Json = dict[str, object]
 
 
@@ -51,21 +49,14 @@ class ChatTemplate:
         ) as error:
             raise TemplateError(f"The chat template is not valid: {_printable(error)}") from None
 
-    def render(self, messages: list[Json], *, bos_token: str, eos_token: str) -> str:
-        """The prompt, ending where the assistant's answer begins.
+    def render(self, variables: Json) -> str:
+        """The prompt that a conversation becomes. `variables` are those that templates expect, `messages` among them.
 
         Raises:
             TemplateError: the template refuses these messages or fails on them.
         """
         try:
-            text = self._template.render(
-                messages=messages,
-                add_generation_prompt=True,
-                bos_token=bos_token,
-                eos_token=eos_token,
-                tools=None,
-                documents=None,
-            )
+            text = self._template.render(variables)
         except Exception as error:  # a template can raise whatever Python can
             reason = _printable(error)
             raise TemplateError(f"The chat template refused these messages: {reason}") from None
@@ -105,51 +96,21 @@ def _printable(error: Exception) -> str:
     return str(error).encode(errors="replace").decode() or type(error).__name__
 
 
-def template_messages(messages: list[Message]) -> list[Json]:
-    """Messages as templates expect them: plain text contents, `developer` as `system`, arguments as objects."""
-    return [_template_message(message) for message in messages]
-
-
-def _template_message(message: Message) -> Json:
-    result: Json = {
-        "role": "system" if message.role == "developer" else message.role,
-        "content": _content(message),
-    }
-    if message.name is not None:
-        result["name"] = message.name
-    if message.tool_call_id is not None:
-        result["tool_call_id"] = message.tool_call_id
-    if message.tool_calls:
-        result["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {
-                    "name": call.function.name,
-                    "arguments": _arguments(call.function.arguments),
-                },
-            }
-            for call in message.tool_calls
-        ]
-    return result
-
-
-def _content(message: Message) -> str:
-    if isinstance(message.content, list):
-        return "\n".join(part.text or part.refusal or "" for part in message.content)
-    return message.content or message.refusal or ""
-
-
-def _arguments(text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _to_json(value: object, indent: int | None = None) -> str:
+def _to_json(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     # Jinja's own filter escapes for HTML; models were trained on plain JSON.
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
 
 
 def _raise_exception(message: str) -> NoReturn:

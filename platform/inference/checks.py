@@ -5,7 +5,11 @@ from collections.abc import Iterable
 import msgspec
 
 from loraplex.platform.errors import BadRequestError
-from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest, Message
+from loraplex.platform.inference.chat_tools import read_tools
+from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest, ContentPart, Message
+
+# OpenAI's.
+MAX_BEST_OF = 20
 
 
 def check_completion(request: CompletionRequest) -> None:
@@ -14,13 +18,18 @@ def check_completion(request: CompletionRequest) -> None:
     Raises:
         BadRequestError: naming the field.
     """
-    n = request.n or 1
-    if request.best_of is not None and request.best_of != n:
-        raise _refused("best_of", f"best_of must equal n ({n}) or be left out.")
-    if request.suffix:
-        raise _refused("suffix", "suffix is not supported; leave it out.")
-    if request.echo and request.logprobs is not None:
-        raise _refused("echo", "echo together with logprobs is not supported; send one of them.")
+    n, best_of = request.n or 1, request.best_of
+    # OpenAI's least is 0, which asks for no more than n.
+    if best_of and best_of < n:
+        raise _refused("best_of", f"best_of must be at least n ({n}).")
+    if best_of and best_of > max(n, MAX_BEST_OF):
+        raise _refused("best_of", f"best_of must be at most {MAX_BEST_OF}.")
+    if best_of and best_of > n and request.stream:
+        raise _refused(
+            "best_of", "best_of above n cannot be streamed: which is best is known at the end."
+        )
+    if request.suffix and request.echo:
+        raise _refused("echo", "echo cannot be used with suffix; send one of them.")
 
 
 def check_chat(request: ChatRequest) -> None:
@@ -32,22 +41,21 @@ def check_chat(request: ChatRequest) -> None:
     if request.top_logprobs is not None and not request.logprobs:
         raise _refused("top_logprobs", "top_logprobs needs logprobs to be true.")
     _refuse_set(
-        ("tools", request.tools),
-        ("functions", request.functions),
         ("audio", _value("audio", request.audio)),
         ("prediction", _value("prediction", request.prediction)),
         ("web_search_options", _value("web_search_options", request.web_search_options)),
         ("moderation", _value("moderation", request.moderation)),
         ("store", request.store),
     )
-    _refuse_other("tool_choice", _text("tool_choice", request.tool_choice), ("none", "auto"))
-    _refuse_other("function_call", _text("function_call", request.function_call), ("none", "auto"))
-    _refuse_other("service_tier", request.service_tier, ("auto", "default"))
+    read_tools(request)
+    _refuse_other("service_tier", request.service_tier, ("auto", "default", "flex"))
     _refuse_other("prompt_cache_retention", request.prompt_cache_retention, ("in_memory",))
-    _refuse_other("reasoning_effort", request.reasoning_effort, ("none",))
+    if request.add_generation_prompt and request.continue_final_message:
+        raise _refused(
+            "continue_final_message",
+            "continue_final_message cannot be used with add_generation_prompt; send one of them.",
+        )
     _refuse_other("verbosity", request.verbosity, ("medium",))
-    if request.response_format is not None:
-        _refuse_other("response_format.type", request.response_format.type, ("text",))
     for modality in request.modalities or ():
         _refuse_other("modalities", modality, ("text",))
     if request.metadata is not None:
@@ -59,26 +67,40 @@ def check_chat(request: ChatRequest) -> None:
 def _check_message(message: Message, path: str) -> None:
     if _value(f"{path}.audio", message.audio) is not None:
         raise _refused(f"{path}.audio", f"{path}.audio is not supported.")
-    if message.function_call is not None:
+    _check_calls(message, path)
+    said = message.tool_calls or message.function_call or message.refusal
+    if message.content is None and (message.role != "assistant" or not said):
+        raise _refused(f"{path}.content", f"{path}.content is missing.")
+    if isinstance(message.content, list):
+        _check_parts(message.content, path)
+
+
+def _check_calls(message: Message, path: str) -> None:
+    calls = ("tool_calls", message.tool_calls), ("function_call", message.function_call)
+    for name, value in calls:
+        if value and message.role != "assistant":
+            where = f"{path}.{name}"
+            raise _refused(where, f"{where} belongs to messages of the assistant.")
+    if message.tool_calls and message.function_call is not None:
         where = f"{path}.function_call"
-        raise _refused(where, f"{where} is not supported; send tool_calls instead.")
-    if message.content is None and message.role != "assistant":
-        raise _refused(f"{path}.content", f"{path}.content is missing.")
-    if message.content is None and not (message.tool_calls or message.refusal):
-        raise _refused(f"{path}.content", f"{path}.content is missing.")
+        raise _refused(where, f"{where} cannot be used with tool_calls; send one of them.")
+    if message.role == "function" and not message.name:
+        raise _refused(f"{path}.name", f"{path}.name is missing.")
     if message.role == "tool" and message.tool_call_id is None:
         raise _refused(f"{path}.tool_call_id", f"{path}.tool_call_id is missing.")
-    if isinstance(message.content, list):
-        if not message.content:
-            raise _refused(f"{path}.content", f"{path}.content has no parts.")
-        for i, part in enumerate(message.content):
-            where = f"{path}.content[{i}]"
-            if part.type not in ("text", "refusal"):
-                raise _refused(
-                    f"{where}.type", f"{where}.type {part.type[:40]!r} is not supported; send text."
-                )
-            if (part.text if part.type == "text" else part.refusal) is None:
-                raise _refused(f"{where}.{part.type}", f"{where}.{part.type} is missing.")
+
+
+def _check_parts(parts: list[ContentPart], path: str) -> None:
+    if not parts:
+        raise _refused(f"{path}.content", f"{path}.content has no parts.")
+    for i, part in enumerate(parts):
+        where = f"{path}.content[{i}]"
+        if part.type not in ("text", "refusal"):
+            raise _refused(
+                f"{where}.type", f"{where}.type {part.type[:40]!r} is not supported; send text."
+            )
+        if (part.text if part.type == "text" else part.refusal) is None:
+            raise _refused(f"{where}.{part.type}", f"{where}.{part.type} is missing.")
 
 
 def _check_metadata(metadata: dict[str, str]) -> None:
@@ -97,12 +119,6 @@ def _value(name: str, raw: msgspec.Raw) -> object:
             f"{name}: this value cannot be read; leave it out.", param=name, code="invalid_value"
         ) from None
     return value
-
-
-def _text(name: str, raw: msgspec.Raw) -> str | None:
-    """A field that is either a plain string or an object; an object stays JSON."""
-    value = _value(name, raw)
-    return value if isinstance(value, str | None) else bytes(raw).decode()
 
 
 def _refuse_set(*fields: tuple[str, object]) -> None:

@@ -1,32 +1,23 @@
 """Owns the OpenAI routes, each at `/v1/...` and at `/t/{tenant}/v1/...`. Keys, scopes and the tenant of the path were
 checked before a handler runs."""
 
-from collections.abc import Awaitable
 from typing import Any
 
-from litestar import Controller, MediaType, Request, get, post
+from litestar import Controller, Request, get, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath
-from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.body import decode_body
 from loraplex.platform.catalog.service import CatalogService
-from loraplex.platform.engines.generation import GenerationFailedError
 from loraplex.platform.engines.pool import EnginePool
-from loraplex.platform.inference.answer import Answer
 from loraplex.platform.inference.bodies import Model, ModelList
 from loraplex.platform.inference.costs import begin_costs
+from loraplex.platform.inference.delivery import ChunkDelivery, deliver
 from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest
 from loraplex.platform.inference.service import InferenceService
-from loraplex.platform.inference.streaming import (
-    ClientGoneError,
-    EventStream,
-    frames,
-    while_connected,
-)
 from loraplex.platform.inference.templates import Templates
 from loraplex.platform.metering.service import Metering
 from loraplex.platform.metrics import Metrics
@@ -34,11 +25,6 @@ from loraplex.platform.tenants.shares import Shares
 from loraplex.platform.tracing.tracing import Tracing
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
-# An error in front of the first token still gets its own HTTP status, unless it takes longer than this: then the
-# headers must go out so that pings can keep the connection alive.
-FIRST_NEWS_SECONDS = 10.0
-# Nobody reads it; it is for the access log (nginx's number for a client that closed the connection).
-CLIENT_CLOSED_REQUEST = 499
 
 
 def provide_inference(
@@ -93,8 +79,16 @@ class InferenceController(Controller):
         """Continue one or more prompts."""
         costs = begin_costs(request.scope)
         body = decode_body(await request.body(), CompletionRequest)
-        start = inference.complete(principal, body, costs)
-        return await _answer(request, inference, principal, body, start)
+
+        async def start() -> ChunkDelivery:
+            return ChunkDelivery(await inference.complete(principal, body, costs))
+
+        return await deliver(
+            request,
+            start(),
+            lambda: inference.model(principal, body.model),
+            stream=bool(body.stream),
+        )
 
     @post(["/v1/chat/completions", "/t/{tenant:str}/v1/chat/completions"], status_code=200)
     async def chat(
@@ -106,32 +100,13 @@ class InferenceController(Controller):
         """Answer a conversation."""
         costs = begin_costs(request.scope)
         body = decode_body(await request.body(), ChatRequest)
-        start = inference.chat(principal, body, costs)
-        return await _answer(request, inference, principal, body, start)
 
+        async def start() -> ChunkDelivery:
+            return ChunkDelivery(await inference.chat(principal, body, costs))
 
-async def _answer(
-    request: Request[Any, Any, State],
-    inference: InferenceService,
-    principal: Principal,
-    body: CompletionRequest | ChatRequest,
-    start: Awaitable[Answer],
-) -> ASGIApp:
-    """Run to the first news or to the end, then answer; a client that leaves meanwhile stops the work."""
-    try:
-        answer = await while_connected(request, start)
-        generation = answer.generation
-        try:
-            if body.stream:
-                await while_connected(request, generation.arrived(FIRST_NEWS_SECONDS))
-                return EventStream(generation, frames(generation, answer.writer))
-            deltas = await while_connected(request, generation.collect())
-            return ASGIResponse(body=answer.writer.whole(deltas), media_type=MediaType.JSON)
-        except BaseException:
-            generation.close()
-            raise
-    except GenerationFailedError:
-        await inference.model(principal, body.model)  # deleted meanwhile: 404, not 503
-        raise
-    except ClientGoneError:
-        return ASGIResponse(status_code=CLIENT_CLOSED_REQUEST)
+        return await deliver(
+            request,
+            start(),
+            lambda: inference.model(principal, body.model),
+            stream=bool(body.stream),
+        )

@@ -5,15 +5,22 @@ from dataclasses import replace
 from loraplex.engine.sampling_params import InvalidParamsError, SamplingParams
 from loraplex.platform.errors import BadRequestError
 from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest, SamplingFields
+from loraplex.platform.inference.structured_outputs import structure_of
 
 # OpenAI's default for completions; chat has none.
 COMPLETION_MAX_TOKENS = 16
+# Halfway: behind whoever says nothing, before those who ask to be last.
+FLEX_PRIORITY = 500
 
 
 def completion_params(request: CompletionRequest) -> SamplingParams:
     """Raises BadRequestError naming the field that is out of range."""
     max_tokens = COMPLETION_MAX_TOKENS if request.max_tokens is None else request.max_tokens
-    return _params(request, max_tokens, request.logprobs)
+    logprobs = request.logprobs
+    if (request.best_of or 0) > (request.n or 1):
+        logprobs = logprobs or 0  # to tell which are best
+    params = _params(request, max_tokens, logprobs)
+    return replace(params, prompt_logprobs=request.logprobs) if request.echo else params
 
 
 def chat_params(request: ChatRequest) -> SamplingParams:
@@ -22,12 +29,23 @@ def chat_params(request: ChatRequest) -> SamplingParams:
     max_tokens = request.max_completion_tokens if newer else request.max_tokens
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     try:
+        if max_tokens == 0:
+            raise BadRequestError(
+                "max_tokens must be at least 1.", param="max_tokens", code="invalid_value"
+            )
         return _params(request, max_tokens, logprobs)
     except BadRequestError as error:
         if newer and error.param == "max_tokens":
             message = error.message.replace("max_tokens", "max_completion_tokens")
             raise BadRequestError(message, param="max_completion_tokens", code=error.code) from None
         raise
+
+
+def chat_priority(request: ChatRequest) -> int:
+    """When the engine is to serve a chat; lower is earlier."""
+    if request.priority is None and request.service_tier == "flex":
+        return FLEX_PRIORITY
+    return request.priority or 0
 
 
 def choices(params: SamplingParams, n: int) -> list[SamplingParams]:
@@ -56,6 +74,7 @@ def _params(fields: SamplingFields, max_tokens: int | None, logprobs: int | None
             ignore_eos=bool(fields.ignore_eos),
             logprobs=logprobs,
             logit_bias=_logit_bias(fields.logit_bias or {}),
+            structure=structure_of(fields),
         )
     except InvalidParamsError as error:
         raise BadRequestError(str(error), param=error.param, code="invalid_value") from None

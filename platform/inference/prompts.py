@@ -6,10 +6,13 @@ from typing import NamedTuple
 from loraplex.engine.tokenizer import Tokenizer
 from loraplex.platform.engines.base_model import BaseModel
 from loraplex.platform.errors import BadRequestError
+from loraplex.platform.inference.fill_in import continued, gap_of
 
 PromptField = str | list[str | int | list[int]] | None
 
 MAX_JOBS = 1024
+# OpenAI's default prompt, for models without a token that begins texts.
+BEGIN_OF_DOCUMENT = "<|endoftext|>"
 # More text is encoded in a thread: the tokenizer works outside Python's lock, and everybody else's tokens wait for the
 # event loop.
 THREAD_CHARACTERS = 20_000
@@ -27,28 +30,70 @@ class Prompt(NamedTuple):
 
 
 async def read_prompts(
-    field: PromptField, model: BaseModel, *, echo: bool, n: int, context: int | None
+    field: PromptField,
+    model: BaseModel,
+    *,
+    echo: bool,
+    n: int,
+    context: int | None,
+    special: bool = True,
+    least: int = 1,
 ) -> list[Prompt]:
-    """Every prompt of a request that wants `n` answers to each; `context` is the model's, in tokens, if it is known.
+    """Every prompt of a request.
+
+    Args:
+        echo: whether their texts are wanted.
+        n: generations that each begins.
+        context: the model's, in tokens, if it is known.
+        special: whether texts get the tokenizer's own beginning and end marks.
+        least: tokens of the shortest answer there must be room for.
 
     Raises:
         BadRequestError: empty, mixed kinds, too many, too long, or text for a model without a tokenizer.
     """
     texts, lists = _items(field, model)
-    if (count := len(texts) + len(lists)) * n > MAX_JOBS:
-        raise BadRequestError(
-            f"{count} prompts with n={n} are more than {MAX_JOBS} answers; send several requests.",
-            param="prompt",
-        )
-    check_length(max(map(len, lists), default=0), context)
+    _check_count(len(texts) + len(lists), n)
+    check_length(max(map(len, lists), default=0), context, least)
     if texts:
-        ids = await encode(tokenizer_of(model), texts, special=True, context=context)
+        ids = await encode(
+            tokenizer_of(model), texts, special=special, context=context, least=least
+        )
         return [Prompt(tuple(own), text) for own, text in zip(ids, texts, strict=True)]
     return [Prompt(tuple(item), tokenizer_of(model).decode(item) if echo else "") for item in lists]
 
 
+async def read_gaps(
+    field: PromptField, suffix: str, model: BaseModel, *, n: int, context: int | None
+) -> list[Prompt]:
+    """Every prompt of a request that wants what stands between each of its texts and a suffix.
+
+    Raises:
+        BadRequestError: as `read_prompts`, or the model cannot fill gaps, or the prompts are no texts.
+    """
+    tokenizer = tokenizer_of(model)
+    gap = gap_of(tokenizer)
+    texts, lists = ([""], []) if field is None else _items(field, model)
+    if lists:
+        raise BadRequestError(
+            "suffix needs the prompt as text, not as token ids.",
+            param="prompt",
+            code="unsupported_value",
+        )
+    _check_count(len(texts), n)
+    ends, *begins = await encode(tokenizer, [suffix, *texts], special=False, context=context)
+    ends = continued(tokenizer, suffix)
+    prompts = [Prompt(tuple(gap.around(ids, ends)), "") for ids in begins]
+    check_length(max(len(prompt.ids) for prompt in prompts), context)
+    return prompts
+
+
 async def encode(
-    tokenizer: Tokenizer, texts: list[str], *, special: bool, context: int | None
+    tokenizer: Tokenizer,
+    texts: list[str],
+    *,
+    special: bool,
+    context: int | None,
+    least: int = 1,
 ) -> list[list[int]]:
     """Token ids of each text, with the tokenizer's own beginning and end marks if `special`.
 
@@ -62,17 +107,17 @@ async def encode(
         ids = [tokenizer.encode(text, add_special_tokens=special) for text in texts]
     else:
         ids = await asyncio.to_thread(tokenizer.encode_batch, texts, add_special_tokens=special)
-    check_length(max(map(len, ids)), context)
+    check_length(max(map(len, ids)), context, least)
     return ids
 
 
-def check_length(tokens: int, context: int | None) -> None:
+def check_length(tokens: int, context: int | None, least: int = 1) -> None:
     """The engine judges lengths exactly; this spares it from reading what is far too long.
 
     Raises:
-        BadRequestError: there is no room for an answer after `tokens` tokens.
+        BadRequestError: there is no room for an answer of `least` tokens after `tokens` tokens.
     """
-    if context is not None and context <= tokens:
+    if context is not None and context < tokens + least:
         raise _too_long(context, str(tokens))
 
 
@@ -98,15 +143,26 @@ def tokenizer_of(model: BaseModel) -> Tokenizer:
     return model.tokenizer
 
 
+def _check_count(prompts: int, n: int) -> None:
+    if prompts * n > MAX_JOBS:
+        raise BadRequestError(
+            f"{prompts} prompts with {n} answers each are more than {MAX_JOBS}; send several requests.",
+            param="prompt",
+        )
+
+
 def _items(field: PromptField, model: BaseModel) -> tuple[list[str], list[list[int]]]:
     """Texts or token lists; one of the two is empty."""
     if field is None:
         # OpenAI's default is the token that begins a document.
-        if model.config.bos_token_id is None:
+        begin = model.config.bos_token_id
+        if begin is None and model.tokenizer is not None:
+            begin = model.tokenizer.token_id(BEGIN_OF_DOCUMENT)
+        if begin is None:
             raise BadRequestError(
                 "prompt is missing.", param="prompt", code="missing_required_parameter"
             )
-        return [], [[model.config.bos_token_id]]
+        return [], [[begin]]
     if isinstance(field, str):
         return [field], []
     texts = [item for item in field if isinstance(item, str)]

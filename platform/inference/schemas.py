@@ -15,9 +15,23 @@ TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=128)]
 
 
+# Each costs time in the chat template; no conversation of a context's length has more.
+MAX_MESSAGES = 8192
+
+
 class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
+
+
+class StructuredOutputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the output must be; one of these, as `structured_outputs` checks."""
+
+    json: msgspec.Raw = NULL
+    json_object: bool | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
 
 
 class SamplingFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,6 +57,7 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ignore_eos: bool | None = None
     stop_token_ids: Annotated[list[TokenId], msgspec.Meta(max_length=1024)] | None = None
     repetition_penalty: float | None = None
+    structured_outputs: StructuredOutputs | None = None
     priority: Annotated[int, msgspec.Meta(ge=0, le=1000)] | None = None
 
 
@@ -50,10 +65,13 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True, forbid_unknow
     """Body of POST /v1/completions."""
 
     prompt: str | list[str | TokenId | list[TokenId]] | None = None
-    best_of: Int | None = None
+    best_of: Annotated[int, msgspec.Meta(ge=0, le=128)] | None = None
     echo: bool | None = None
     logprobs: Annotated[int, msgspec.Meta(ge=0, le=5)] | None = None
     suffix: str | None = None
+
+    add_special_tokens: bool | None = None
+    return_token_ids: bool | None = None
 
 
 class ContentPart(msgspec.Struct, frozen=True):
@@ -86,19 +104,28 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tool_call_id: str | None = None
     function_call: FunctionCall | None = None
     refusal: str | None = None
+    reasoning_content: str | None = None
     # What clients send back from an answer of ours or OpenAI's.
     audio: msgspec.Raw = NULL
     annotations: msgspec.Raw = NULL
 
 
-class ResponseFormat(msgspec.Struct, frozen=True):
+class JsonSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: Annotated[str, msgspec.Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    schema: msgspec.Raw = NULL
+    strict: bool | None = None
+
+
+class ResponseFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: str
+    json_schema: JsonSchema | None = None
 
 
 class ChatRequest(SamplingFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of POST /v1/chat/completions. Fields typed `Raw` are documented by OpenAI but not served; see `checks`."""
 
-    messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
+    messages: Annotated[list[Message], msgspec.Meta(min_length=1, max_length=MAX_MESSAGES)]
     logprobs: bool | None = None
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
     max_completion_tokens: Int | None = None
@@ -122,3 +149,8 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True, forbid_unknown_fiel
     prediction: msgspec.Raw = NULL
     web_search_options: msgspec.Raw = NULL
     moderation: msgspec.Raw = NULL
+
+    documents: Annotated[list[dict[str, str]], msgspec.Meta(max_length=1024)] | None = None
+    chat_template_kwargs: dict[str, bool | int | float | str | None] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None

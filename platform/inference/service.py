@@ -6,29 +6,33 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from loraplex.engine.sampling_params import SamplingParams
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.catalog.defaults import Defaults, with_defaults
 from loraplex.platform.catalog.resolve import ResolvedVersion
 from loraplex.platform.catalog.service import CatalogService
-from loraplex.platform.engines.generation import Job
+from loraplex.platform.engines.generation import Generation, Job
 from loraplex.platform.engines.messages import AdapterFile, TenantShare
 from loraplex.platform.engines.outcome import Outcome
 from loraplex.platform.engines.pool import EnginePool, ServedBase
 from loraplex.platform.errors import BadRequestError, ModelNotFoundError
 from loraplex.platform.inference.answer import (
     Answer,
-    ChatWriter,
-    CompletionWriter,
     Heading,
-    Writer,
 )
 from loraplex.platform.inference.bodies import Model
-from loraplex.platform.inference.chat_template import TemplateError, template_messages
+from loraplex.platform.inference.chat_prompt import ChatPrompt, Speaker, chat_prompt
+from loraplex.platform.inference.chat_writer import ChatWriter, chat_style
 from loraplex.platform.inference.checks import check_chat, check_completion
+from loraplex.platform.inference.completion_writer import CompletionWriter
+from loraplex.platform.inference.completions import read_completion
 from loraplex.platform.inference.costs import Costs
-from loraplex.platform.inference.params import chat_params, choices, completion_params
-from loraplex.platform.inference.prompts import encode, read_prompts, tokenizer_of
+from loraplex.platform.inference.dialects import Dialect, Opening, Spoken, W
+from loraplex.platform.inference.embedding_schemas import EmbeddingRequest
+from loraplex.platform.inference.params import chat_params, chat_priority, choices
+from loraplex.platform.inference.prompts import encode, tokenizer_of
 from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest, StreamOptions
 from loraplex.platform.inference.templates import Templates
 from loraplex.platform.metering.account import Account
@@ -38,6 +42,9 @@ from loraplex.platform.metering.work import Request
 from loraplex.platform.metrics import Metrics
 from loraplex.platform.tenants.shares import Entitlement, Shares
 from loraplex.platform.tracing.tracing import Tracing
+
+# What names a model, and may say who asks.
+Asking = CompletionRequest | ChatRequest | EmbeddingRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,21 @@ class Target:
         return AdapterFile(version.identity, version.weights_sha256, version.size, version.config)
 
     @property
+    def subject(self) -> str:
+        """The adapter or base model that answers, by which keys may be confined."""
+        return self.base.model.name if self.version is None else self.version.adapter
+
+    @property
+    def speaker(self) -> Speaker:
+        """Whose chat template it has.
+
+        Raises:
+            BadRequestError: the base model has no tokenizer.
+        """
+        own = None if self.version is None else self.version.chat_template
+        return Speaker(tokenizer_of(self.base.model), own)
+
+    @property
     def defaults(self) -> Defaults | None:
         """What a request gets that leaves fields out."""
         return None if self.version is None else self.version.defaults
@@ -76,8 +98,7 @@ class Target:
     @property
     def context(self) -> int | None:
         """The most tokens of a prompt and its answer, once the engine has told."""
-        beat = self.base.client.beat
-        return beat.max_model_len or None if beat is not None else None
+        return self.base.context
 
     @property
     def cache_salt(self) -> bytes:
@@ -87,8 +108,8 @@ class Target:
         return hashlib.sha256("\n".join(parts).encode()).digest()
 
 
-class _Work(NamedTuple):
-    """What a request wants of an engine, and how its answer is written down."""
+class Work(NamedTuple):
+    """What a request wants of an engine."""
 
     endpoint: str
     heading: Heading
@@ -96,7 +117,6 @@ class _Work(NamedTuple):
     params: SamplingParams
     n: int
     priority: int
-    writer: Writer
 
 
 class InferenceService:
@@ -129,21 +149,17 @@ class InferenceService:
             PlatformError: it cannot be served; nothing runs then.
         """
         check_completion(request)
-        with costs.overhead(), self._tracing.step("resolve"):
-            target = await self._target(principal, request)
-        params = completion_params(with_defaults(request, target.defaults))
+        target = await self.target(principal, request, costs)
         model = target.base.model
-        n = request.n or 1
-        prompts = await read_prompts(
-            request.prompt, model, echo=bool(request.echo), n=n, context=target.context
+        prompts, params, wanted = await read_completion(
+            with_defaults(request, target.defaults), model, target.context
         )
-        echoes = [prompt.text if request.echo else "" for prompt in prompts for _ in range(n)]
-        heading = Heading.new("cmpl", request.model, model.config.fingerprint)
+        heading = Heading.new("cmpl-", request.model, model.config.fingerprint)
         options = request.stream_options or StreamOptions()
-        writer = CompletionWriter(heading, model.tokenizer, n, echoes, options)
+        writer = CompletionWriter(heading, model.tokenizer, prompts, wanted, options)
         ids = [prompt.ids for prompt in prompts]
-        work = _Work("completions", heading, ids, params, n, request.priority or 0, writer)
-        return await self._start(principal, target, work, costs)
+        work = Work("completions", heading, ids, params, wanted.best_of, request.priority or 0)
+        return Answer(await self.start(principal, target, work, costs), writer)
 
     async def chat(self, principal: Principal, request: ChatRequest, costs: Costs) -> Answer:
         """Start the jobs of a chat request.
@@ -151,29 +167,67 @@ class InferenceService:
         Raises:
             PlatformError: it cannot be served; nothing runs then.
         """
+        n, options = request.n or 1, request.stream_options or StreamOptions()
+        style = chat_style(request)
+
+        def write(opening: Opening) -> ChatWriter:
+            heading, tokenizer = opening.heading, opening.tokenizer
+            return ChatWriter(heading, tokenizer, n, options, opening.readers, style)
+
+        return Answer(
+            *await self.speak(principal, request, costs, Dialect("chat", "chatcmpl-", write))
+        )
+
+    async def speak(
+        self, principal: Principal, request: ChatRequest, costs: Costs, dialect: Dialect[W]
+    ) -> Spoken[W]:
+        """Start the jobs of a chat that was asked for in any dialect.
+
+        Raises:
+            PlatformError: it cannot be served; nothing runs then. Fields are named as the chat's.
+        """
         check_chat(request)
-        with costs.overhead(), self._tracing.step("resolve"):
-            target = await self._target(principal, request)
+        target = await self.target(principal, request, costs)
         params = chat_params(with_defaults(request, target.defaults))
         tokenizer = tokenizer_of(target.base.model)
-        text = await render(self._templates, target, request)
-        n = request.n or 1
-        heading = Heading.new("chatcmpl", request.model, target.base.model.config.fingerprint)
-        writer = ChatWriter(heading, tokenizer, n, request.stream_options or StreamOptions())
+        heading = Heading.new(dialect.prefix, request.model, target.base.model.config.fingerprint)
+        n, priority = request.n or 1, chat_priority(request)
         try:
-            (ids,) = await encode(tokenizer, [text], special=False, context=target.context)
-            work = _Work("chat", heading, [tuple(ids)], params, n, request.priority or 0, writer)
-            return await self._start(principal, target, work, costs)
+            prompt = await self.prompt_of(target, request)
+            ids = await _encode(target, prompt)
+            params = prompt.params(params)
+            readers = prompt.reading.readers(tokenizer)
+            writer = dialect.write(Opening(heading, target.subject, tokenizer, params, readers))
+            work = Work(dialect.endpoint, heading, [ids], params, n, priority)
+            return Spoken(await self.start(principal, target, work, costs), writer)
         except BadRequestError as error:
-            if error.param == "prompt":
-                raise BadRequestError(error.message, code=error.code, param="messages") from None
-            raise
+            raise _of_chat(error, request) from None
+
+    async def count(self, principal: Principal, request: ChatRequest) -> int:
+        """How many tokens the prompt of a chat has.
+
+        Raises:
+            PlatformError: it cannot be served.
+        """
+        check_chat(request)
+        target = await self._target(principal, request)
+        try:
+            return len(await _encode(target, await self.prompt_of(target, request)))
+        except BadRequestError as error:
+            raise _of_chat(error, request) from None
 
     async def models(self, principal: Principal) -> list[Model]:
         """Everything this key may name as `model`, except single versions."""
         entries = await self._catalog.list_models(principal)
         return [
-            Model(entry.id, entry.created, entry.owned_by, entry.parent or entry.id, entry.parent)
+            Model(
+                entry.id,
+                entry.created,
+                entry.owned_by,
+                root := entry.parent or entry.id,
+                entry.parent,
+                self._engines.for_base(root).context,
+            )
             for entry in entries
         ]
 
@@ -190,11 +244,22 @@ class InferenceService:
             known = listed.get(resolved.version.adapter)
         if known is None:
             raise ModelNotFoundError(name)
-        return Model(name, known.created, known.owned_by, known.root, known.parent)
+        return msgspec.structs.replace(known, id=name)
 
-    async def _target(
-        self, principal: Principal, request: CompletionRequest | ChatRequest
-    ) -> Target:
+    async def prompt_of(self, target: Target, request: ChatRequest) -> ChatPrompt:
+        """What a chat becomes, see `chat_prompt`."""
+        return await chat_prompt(self._templates, target.speaker, request)
+
+    async def target(self, principal: Principal, request: Asking, costs: Costs) -> Target:
+        """Whatever the model of a request stands for now.
+
+        Raises:
+            ModelNotFoundError: absent, or not for this key to see.
+        """
+        with costs.overhead(), self._tracing.step("resolve"):
+            return await self._target(principal, request)
+
+    async def _target(self, principal: Principal, request: Asking) -> Target:
         resolved = await self._catalog.resolve(principal, request.model, _asker(request))
         base = self._engines.for_base(resolved.base_name)
         # An operator's key resolves to nothing, see `CatalogService.resolve`.
@@ -202,9 +267,9 @@ class InferenceService:
         entitlement = await self._shares.of(principal.tenant_id)
         return Target(base, resolved.version, principal.tenant_id, entitlement)
 
-    async def _start(
-        self, principal: Principal, target: Target, work: _Work, costs: Costs
-    ) -> Answer:
+    async def start(
+        self, principal: Principal, target: Target, work: Work, costs: Costs
+    ) -> Generation:
         """Reserve, then start the jobs; from here on the ledger row is settled however it ends."""
         client = target.base.client
         with costs.overhead(), self._tracing.step("reserve"):
@@ -225,38 +290,28 @@ class InferenceService:
             work = work._replace(params=capped)
         try:
             jobs = _jobs(target, work, reservation.id.bytes)
-            return Answer(await client.generate(jobs, account.settle), work.writer)
+            return await client.generate(jobs, account.settle)
         except BaseException as error:
             account.give_up(error)
             raise
 
 
-async def render(templates: Templates, target: Target, request: ChatRequest) -> str:
-    """The text of a conversation, in the adapter's own template or the base model's.
-
-    Raises:
-        BadRequestError: there is no template, or it refuses the messages.
-    """
-    tokenizer = tokenizer_of(target.base.model)
-    own = target.version.chat_template if target.version is not None else None
-    source = own or tokenizer.chat_template
-    if source is None:
-        raise BadRequestError(
-            f"{request.model!r} has no chat template; upload the adapter with one, or use /v1/completions.",
-            param="model",
-            code="chat_template_missing",
-        )
-    messages = template_messages(request.messages)
-    bos, eos = tokenizer.bos_token or "", tokenizer.eos_token or ""
-    try:
-        if own is not None:
-            return await templates.render_adapter(own, messages, bos, eos)
-        return templates.render_base(source, messages, bos, eos)
-    except TemplateError as error:
-        raise BadRequestError(str(error), param="messages", code="chat_template_error") from None
+async def _encode(target: Target, prompt: ChatPrompt) -> tuple[int, ...]:
+    (ids,) = await encode(prompt.tokenizer, [prompt.text], special=False, context=target.context)
+    return tuple(ids)
 
 
-def _traced(target: Target, work: _Work) -> dict[str, str]:
+def _of_chat(error: BadRequestError, request: ChatRequest) -> BadRequestError:
+    """An error about a prompt and its answer, as whoever sent messages reads it."""
+    param = error.param
+    if param == "prompt":
+        param = "messages"
+    elif param == "max_tokens" and request.max_completion_tokens is not None:
+        param = "max_completion_tokens"
+    return BadRequestError(error.message, code=error.code, param=param)
+
+
+def _traced(target: Target, work: Work) -> dict[str, str]:
     """What a trace says of a generation: names, and nothing that was asked or answered."""
     known = {
         "gen_ai.operation.name": work.endpoint,
@@ -267,7 +322,7 @@ def _traced(target: Target, work: _Work) -> dict[str, str]:
     return known if target.version is None else {**known, "loraplex.version": target.version.model}
 
 
-def _asker(request: CompletionRequest | ChatRequest) -> str | None:
+def _asker(request: Asking) -> str | None:
     """Whoever should meet the same version of a split again; None if the client does not say."""
     asker = request.user
     if isinstance(request, ChatRequest):
@@ -275,7 +330,7 @@ def _asker(request: CompletionRequest | ChatRequest) -> str | None:
     return asker or None
 
 
-def _request(principal: Principal, target: Target, work: _Work) -> Request:
+def _request(principal: Principal, target: Target, work: Work) -> Request:
     base, version = target.base.model, target.version
     # Before the engine has told, what the model itself can.
     context = target.context or base.config.max_position
@@ -302,7 +357,7 @@ def _request(principal: Principal, target: Target, work: _Work) -> Request:
     )
 
 
-def _jobs(target: Target, work: _Work, account: bytes) -> list[Job]:
+def _jobs(target: Target, work: Work, account: bytes) -> list[Job]:
     adapter, salt, share = target.adapter, target.cache_salt, target.share
     return [
         Job(prompt, choice, adapter, salt, work.priority, share, account, at)

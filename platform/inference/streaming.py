@@ -28,6 +28,10 @@ class ClientGoneError(Exception):
     """The client closed its connection before there was an answer."""
 
 
+class ReaderGoneError(GenerationFailedError):
+    """The client closed its connection while the answer was streamed."""
+
+
 class EventStream(ASGIResponse):
     """Server-sent events of a generation, which is closed however they end.
 
@@ -64,7 +68,7 @@ class EventStream(ASGIResponse):
     async def _end_with_reader(self, receive: Receive) -> None:
         await _gone(receive)
         # Nobody sees this error; it wakes the loop above, and what that still sends goes nowhere.
-        self._generation.fail(GenerationFailedError("The client closed its connection."))
+        self._generation.fail(ReaderGoneError("The client closed its connection."))
 
 
 async def frames(

@@ -34,10 +34,8 @@ class TemplateProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._banned: dict[str, float] = {}  # template → when it may try again
 
-    async def render(
-        self, source: str, messages: list[Json], bos_token: str, eos_token: str
-    ) -> str:
-        """The prompt text.
+    async def render(self, source: str, variables: Json) -> str:
+        """The prompt text; see `ChatTemplate.render`.
 
         Raises:
             TemplateError: the template is broken, refuses the messages, or takes too long or too much memory.
@@ -46,13 +44,7 @@ class TemplateProcess:
         self._banned = {banned: until for banned, until in self._banned.items() if until > now}
         if source in self._banned:
             raise TemplateError(_TOO_MUCH)
-        order = {
-            "source": source,
-            "messages": messages,
-            "cpu_seconds": CPU_SECONDS,
-            "bos_token": bos_token,
-            "eos_token": eos_token,
-        }
+        order = {"source": source, "variables": variables, "cpu_seconds": CPU_SECONDS}
         try:
             line = json.dumps(order).encode() + b"\n"
         except RecursionError:
@@ -130,18 +122,16 @@ def main() -> None:
 def _answer(
     order: dict[str, object], templates: "OrderedDict[str, ChatTemplate]"
 ) -> dict[str, str]:
-    source, messages = order["source"], order["messages"]
+    source, variables = order["source"], order["variables"]
     assert isinstance(source, str)
-    assert isinstance(messages, list)
+    assert isinstance(variables, dict)
     try:
         if source not in templates:
             templates[source] = ChatTemplate(source)
             while len(templates) > CACHED_TEMPLATES:
                 templates.popitem(last=False)
         templates.move_to_end(source)
-        text = templates[source].render(
-            messages, bos_token=str(order["bos_token"]), eos_token=str(order["eos_token"])
-        )
+        text = templates[source].render(variables)
     except TemplateError as error:
         return {"error": str(error)[:1000]}
     if len(text) > MAX_TEXT_CHARACTERS:

@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 
 from loraplex.platform.db.models import Limit, Price
 from loraplex.platform.limits.money import amount, amount_nanos, per_million, price_nanos
+from loraplex.platform.limits.service import Limited
 from loraplex.platform.metering.limits import Limits
 from loraplex.platform.metering.limits import Price as Nanos
 from loraplex.platform.metering.meter import MeterState
@@ -80,15 +81,13 @@ class LimitOut(Struct):
     used: Used | None
 
     @classmethod
-    def of(
-        cls, subject: str, name: str, limit: Limit | None, meter: MeterState | None
-    ) -> "LimitOut":
+    def of(cls, limited: Limited, limit: Limit | None, meter: MeterState | None) -> "LimitOut":
         if limit is None:
-            return cls(subject, name, None, None, None, None, None, None)
+            return cls(limited.kind, limited.name, None, None, None, None, None, None)
         cost = limit.cost_per_month_nanos
         return cls(
-            subject=subject,
-            name=name,
+            subject=limited.kind,
+            name=limited.name,
             requests_per_minute=limit.requests_per_minute,
             tokens_per_minute=limit.tokens_per_minute,
             max_concurrent=limit.max_concurrent,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Select, select
@@ -25,69 +25,67 @@ from loraplex.platform.webhooks.events import Event, emit
 T = TypeVar("T", Limit, Meter)
 
 
+class Limited(NamedTuple):
+    """Whose limits are meant. `kind` is that of `metering.limits.Subject`; `name` what the tenant calls it: its own
+    name, the id of a key, the name of an adapter."""
+
+    tenant_id: UUID
+    kind: str
+    name: str
+
+
 class LimitService:
-    """Limits of one tenant, its keys and its adapters at a time. `kind` is that of `metering.limits.Subject`; `name`
-    what the tenant calls it: its own name, the id of a key, the name of an adapter."""
+    """Limits of tenants, keys and adapters."""
 
     def __init__(self, database: Database, now: Callable[[], datetime] = utc_now) -> None:
         self._database = database
         self._now = now
 
     async def get(
-        self, actor: Principal, tenant_id: UUID, kind: str, name: str
+        self, actor: Principal, limited: Limited
     ) -> tuple[Limit | None, MeterState | None]:
         """The limits, and where they stand as soon as a request was counted.
 
         Raises:
             NotFoundError: the tenant has no such key or adapter.
         """
-        async with self._database.main.reading(tenant_id) as session:
-            subject = await _find(session, actor, tenant_id, kind, name)
+        async with self._database.main.reading(limited.tenant_id) as session:
+            subject = await _find(session, actor, limited)
             limit = await session.scalar(_of(Limit, subject))
-            row = await session.scalar(_of(Meter, subject))
-        if row is None:
-            return limit, None
-        meter = MeterState(
-            subject,
-            tenant_id,
-            row.running,
-            row.window,
-            row.month,
-            row.month_tokens,
-            row.month_cost_nanos,
-        )
-        meter.advance(self._now())
-        return limit, meter
+            return limit, await self._meter(session, limited, subject)
 
     async def put(
-        self, actor: Principal, tenant_id: UUID, kind: str, name: str, limits: Limits
-    ) -> None:
-        """Replace all limits: for the next request, within seconds.
+        self, actor: Principal, limited: Limited, limits: Limits
+    ) -> tuple[Limit, MeterState | None]:
+        """Replace all limits: for the next request, within seconds. Returns what `get` does.
 
         Raises:
             NotFoundError: the tenant has no such key or adapter.
         """
-        async with self._database.main.writing(tenant_id) as session:
-            subject = await _find(session, actor, tenant_id, kind, name, lock=True)
+        async with self._database.main.writing(limited.tenant_id) as session:
+            subject = await _find(session, actor, limited, lock=True)
             row = await session.scalar(_of(Limit, subject))
             before = None if row is None else _told(row)
             if row is None:
-                row = Limit(tenant_id=tenant_id, subject=subject.kind, subject_id=subject.id)
+                row = Limit(
+                    tenant_id=limited.tenant_id, subject=subject.kind, subject_id=subject.id
+                )
                 session.add(row)
             for field, value in asdict(limits).items():
                 setattr(row, field, value)
             after = _told(row)
             if after != before:
-                await _tell(session, actor, tenant_id, subject, name, before, after)
+                await _tell(session, actor, limited, before, after)
+            return row, await self._meter(session, limited, subject)
 
-    async def clear(self, actor: Principal, tenant_id: UUID, kind: str, name: str) -> None:
+    async def clear(self, actor: Principal, limited: Limited) -> None:
         """Remove all limits. Nothing happens where there are none.
 
         Raises:
             NotFoundError: the tenant has no such key or adapter.
         """
-        async with self._database.main.writing(tenant_id) as session:
-            subject = await _find(session, actor, tenant_id, kind, name, lock=True)
+        async with self._database.main.writing(limited.tenant_id) as session:
+            subject = await _find(session, actor, limited, lock=True)
             row = await session.scalar(_of(Limit, subject))
             if row is not None:
                 await session.delete(row)
@@ -95,20 +93,33 @@ class LimitService:
                 meter = await session.scalar(_of(Meter, subject).with_for_update())
                 if meter is not None:
                     await session.delete(meter)
-                await _tell(session, actor, tenant_id, subject, name, _told(row), None)
+                await _tell(session, actor, limited, _told(row), None)
+
+    async def _meter(
+        self, session: AsyncSession, limited: Limited, subject: Subject
+    ) -> MeterState | None:
+        row = await session.scalar(_of(Meter, subject))
+        if row is None:
+            return None
+        meter = MeterState(
+            subject,
+            limited.tenant_id,
+            row.running,
+            row.window,
+            row.month,
+            row.month_tokens,
+            row.month_cost_nanos,
+        )
+        meter.advance(self._now())
+        return meter
 
 
 async def _find(
-    session: AsyncSession,
-    actor: Principal,
-    tenant_id: UUID,
-    kind: str,
-    name: str,
-    *,
-    lock: bool = False,
+    session: AsyncSession, actor: Principal, limited: Limited, *, lock: bool = False
 ) -> Subject:
-    """Whose limits are meant. Its row is held until the transaction ends if `lock`: two who set the same limits come
-    one after the other, also where there are none yet."""
+    """Whose limits are meant, by id. Its row is held until the transaction ends if `lock`: two who set the same limits
+    come one after the other, also where there are none yet."""
+    tenant_id, kind, name = limited
     if kind == KEY:
         return Subject(KEY, (await find_key(session, tenant_id, name, lock=lock)).id)
     if kind == ADAPTER:
@@ -130,17 +141,14 @@ def _of(table: type[T], subject: Subject) -> Select[T]:
 async def _tell(
     session: AsyncSession,
     actor: Principal,
-    tenant_id: UUID,
-    subject: Subject,
-    name: str,
+    limited: Limited,
     before: dict[str, object] | None,
     after: dict[str, object] | None,
 ) -> None:
+    tenant_id, kind, name = limited
     action = "limit.clear" if after is None else "limit.set"
-    record(
-        session, actor, action, name, tenant_id, before=before, after=after, subject=subject.kind
-    )
-    told = {"subject": subject.kind, "name": name, "before": before, "after": after}
+    record(session, actor, action, name, tenant_id, before=before, after=after, subject=kind)
+    told = {"subject": kind, "name": name, "before": before, "after": after}
     await emit(session, tenant_id, Event.LIMIT_CHANGED, told)
 
 

@@ -1,1 +1,1 @@
-"""What weights take, and removing what nothing refers to any more."""
+"""What weights and files take, and removing what nothing refers to any more."""

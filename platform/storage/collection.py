@@ -14,6 +14,8 @@ from loraplex.platform.catalog.weights import Weights
 from loraplex.platform.db.audit import record
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.scope import EVERY_TENANT
+from loraplex.platform.files.service import Files
+from loraplex.platform.files.uploads import FileUploads
 from loraplex.platform.jobs.leases import JobQueue
 
 SWEEP_SECONDS = 600.0
@@ -26,6 +28,8 @@ class Collected(Struct):
     expired_uploads: int
     abandoned_pushes: int
     orphaned_weights: int
+    expired_files: int
+    expired_file_uploads: int
     old_jobs: int
 
 
@@ -40,18 +44,23 @@ class Collection:
         self,
         database: Database,
         weights: Weights,
+        files: Files,
+        file_uploads: FileUploads,
         jobs: JobQueue,
         observe: Callable[[str, int], None],
     ) -> None:
         self._database = database
         self._weights = weights
+        self._files = files
+        self._file_uploads = file_uploads
         self._jobs = jobs
         self._observe = observe
 
     async def collect(self) -> Collected:
         """Remove what can go; safe at any time, by any number of processes."""
         swept = await self._weights.sweep()
-        collected = Collected(*swept, await self._jobs.clean())
+        files, uploads = await self._files.sweep(), await self._file_uploads.sweep()
+        collected = Collected(*swept, files, uploads, await self._jobs.clean())
         for kind, count in structs.asdict(collected).items():
             self._observe(kind, count)
         return collected

@@ -5,7 +5,6 @@ import asyncio
 import random
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 import httpx
@@ -26,6 +25,7 @@ ATTEMPT_SECONDS = 10.0  # for resolving, connecting, sending and the answer toge
 ANSWER_BYTES = 64 * 1024  # read of an answer, so that the receiver can write it; nobody looks at it
 LAST_SECONDS = 3.0  # for attempts under way when the worker ends
 FORGET_EVERY = timedelta(hours=1)
+DROP_EVERY = timedelta(minutes=1)
 
 
 class Sender:
@@ -44,21 +44,27 @@ class Sender:
         self._clock = clock
         self._attempt_seconds = attempt_seconds
         self._sending: set[asyncio.Task[None]] = set()
+        self._delivered = asyncio.Event()
 
     async def run(self, ending: asyncio.Event) -> None:
         """Send until `ending` is set, then wait a little for what is under way; another worker takes up the rest."""
         forget_at = self._clock() + FORGET_EVERY * random.random()  # noqa: S311  # no secret
+        drop_at = self._clock() + DROP_EVERY * random.random()  # noqa: S311  # no secret
         while not ending.is_set():
+            self._delivered.clear()
             try:
                 await self.start_due()
+                if self._clock() >= drop_at:
+                    drop_at = self._clock() + DROP_EVERY
+                    await self._deliveries.drop_surplus()
                 if self._clock() >= forget_at:
                     forget_at = self._clock() + FORGET_EVERY
                     await self._deliveries.forget_old()
             except (SQLAlchemyError, OSError) as error:
                 structlog.get_logger().error("claiming webhook deliveries failed", error=str(error))
-            pause = POLL_SECONDS * random.uniform(0.5, 1)  # noqa: S311  # no secret
-            with suppress(TimeoutError):
-                await asyncio.wait_for(ending.wait(), pause)
+                # Not at once again, whatever gets through meanwhile.
+                self._delivered.clear()
+            await self._pause(ending)
         await self.finish(LAST_SECONDS)
 
     async def start_due(self) -> int:
@@ -79,10 +85,22 @@ class Sender:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
+    async def _pause(self, ending: asyncio.Event) -> None:
+        """Until it is time to look again: a webhook takes one message at a time, so that the next of a backlog goes as
+        soon as one has got through. One that fails is not met with the rest of it any faster."""
+        pause = POLL_SECONDS * random.uniform(0.5, 1)  # noqa: S311  # no secret
+        waits = [asyncio.create_task(event.wait()) for event in (ending, self._delivered)]
+        await asyncio.wait(waits, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
     async def _deliver(self, held: WebhookDelivery) -> None:
         outcome = await self._attempt(held)
         try:
             await self._deliveries.settle(held, outcome)
+            if outcome.delivered:
+                self._delivered.set()
         except (SQLAlchemyError, OSError) as error:
             # Sent again when the lease has run out.
             structlog.get_logger().error("settling a webhook delivery failed", error=str(error))

@@ -54,12 +54,17 @@ COMPLETIONS: dict[str, list[tuple[Body, str]]] = {
         ({"priority": -1}, "priority: expected `int` >= 0."),
     ],
     "unsupported_value": [
-        ({"best_of": 4}, "best_of must equal n (1) or be left out."),
-        ({"suffix": "x"}, "suffix is not supported; leave it out."),
+        ({"n": 3, "best_of": 2}, "best_of must be at least n (3)."),
+        ({"best_of": 21}, "best_of must be at most 20."),
         (
-            {"echo": True, "logprobs": 1},
-            "echo together with logprobs is not supported; send one of them.",
+            {"best_of": 2, "stream": True},
+            "best_of above n cannot be streamed: which is best is known at the end.",
         ),
+        (
+            {"suffix": "x"},
+            "suffix: this model has no tokens for filling in the middle; leave suffix out.",
+        ),
+        ({"suffix": "x", "echo": True}, "echo cannot be used with suffix; send one of them."),
     ],
     "invalid_request": [
         ({"stop_token_ids": [999]}, "stop_token_ids names a token id outside 0 to 259."),
@@ -88,6 +93,10 @@ def user(content: object) -> Body:
     return {"messages": [{"role": "user", "content": content}]}
 
 
+def json_schema(schema: Body) -> Body:
+    return {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+
+
 CHATS: dict[str, list[tuple[Body, str]]] = {
     "invalid_value": [
         ({"messages": []}, "messages: expected `array` of length >= 1."),
@@ -98,6 +107,25 @@ CHATS: dict[str, list[tuple[Body, str]]] = {
         ),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs: expected `int` <= 20."),
         ({"max_completion_tokens": 0}, "max_completion_tokens must be at least 1."),
+        (
+            {"response_format": json_schema({"properties": {"a": {"not": {}}}})},
+            "response_format.json_schema.schema: properties.a.not: this keyword is not supported; leave it out.",
+        ),
+        (
+            {"structured_outputs": {"regex": "a", "choice": ["b"]}},
+            "structured_outputs takes exactly one of json, json_object, regex, choice and grammar.",
+        ),
+        (
+            {"structured_outputs": {"regex": "(?=a)"}},
+            "structured_outputs.regex: the pattern's '=' at position 2 is not supported behind (?.",
+        ),
+        (
+            {
+                "structured_outputs": {"json_object": True},
+                "response_format": {"type": "json_object"},
+            },
+            "structured_outputs cannot be used with response_format; send one of them.",
+        ),
     ],
     "unsupported_value": [
         ({"messages": [{"role": "user"}]}, "messages[0].content is missing."),
@@ -109,15 +137,11 @@ CHATS: dict[str, list[tuple[Body, str]]] = {
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id is missing."),
         (
             {"tools": [{"type": "function", "function": {"name": "f"}}]},
-            "tools is not supported yet; leave it out.",
+            "tools: this model's chat template has no place for functions; leave tools out.",
         ),
         (
-            {"response_format": {"type": "json_object"}},
-            "response_format.type 'json_object' is not supported; send 'text', or leave it out.",
-        ),
-        (
-            {"tool_choice": "required"},
-            "tool_choice 'required' is not supported; send 'none' or 'auto', or leave it out.",
+            {"response_format": {"type": "xml"}},
+            "response_format.type 'xml' is not supported; send 'text', 'json_object' or 'json_schema'.",
         ),
         (
             {"modalities": ["text", "audio"]},
@@ -126,7 +150,7 @@ CHATS: dict[str, list[tuple[Body, str]]] = {
         ({"store": True}, "store is not supported yet; leave it out."),
         (
             {"reasoning_effort": "high"},
-            "reasoning_effort 'high' is not supported; send 'none', or leave it out.",
+            "reasoning_effort 'high' is not supported by this model: it does not reason; leave it out.",
         ),
         ({"top_logprobs": 3}, "top_logprobs needs logprobs to be true."),
         (

@@ -1,8 +1,8 @@
 """Processes killed at random moments under load: the ledger equals the tokens handed over, row by row, versions of
 adapters are whole or absent, and names mean what they meant.
 
-One process dies at a time. If an engine dies before somebody has written down what a dead API worker had handed over,
-nobody knows any more; such a row is closed with nothing.
+API workers also die several at a time, everything else alone. If an engine dies before somebody has written down what a
+dead API worker had handed over, nobody knows any more; such a row is closed with nothing.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ API = "loraplex.platform.api_worker"
 Victim = Literal["worker", "engine", "database"]
 CLIENTS = 6
 # The pause before a restart doubles with each kill; a new `serve` begins with short ones, and shows that names survive.
-KILLS_OF_ONE_SERVE = 8
+ROUNDS_OF_ONE_SERVE = 8
 # Tokens that were on their way when a worker died: what an engine writes while a busy worker does not get to read.
 IN_FLIGHT = 1000
 SETTLED_SECONDS = 240.0
@@ -50,7 +50,16 @@ SETTLED_SECONDS = 240.0
 class Crashes:
     """One database and one data directory over several lives of `serve`."""
 
-    def __init__(self, model: Path, data_dir: Path, database: Postgres | None, seed: int) -> None:
+    def __init__(
+        self,
+        model: Path,
+        data_dir: Path,
+        database: Postgres | None,
+        seed: int,
+        workers: int = 2,
+        at_once: int = 1,
+    ) -> None:
+        """`workers` serve, of which up to `at_once` are killed together: what takes time is what comes after a kill."""
         self.killed: Counter[str] = Counter()
         self.received: list[Received] = []
         self.surplus: list[int] = []
@@ -58,6 +67,7 @@ class Crashes:
         self._data_dir = data_dir
         self._postgres = database
         self._rng = random.Random(seed)
+        self._workers, self._at_once = workers, at_once
         self._url = "" if database is None else database.new_database()
         self._key = ""
         self._publisher: Publisher | None = None
@@ -70,10 +80,8 @@ class Crashes:
         settings = Settings(data_dir=self._data_dir, database_url=self._url)
         database = open_database(settings)
         try:
-            while kills > 0:
-                part = min(kills, KILLS_OF_ONE_SERVE)
-                kills -= part
-                await self._life(database, part)
+            while self.killed.total() < kills:
+                await self._life(database, kills)
         finally:
             await database.close()
 
@@ -85,7 +93,7 @@ class Crashes:
         }
 
     async def _life(self, database: Database, kills: int) -> None:
-        options = ["--api-workers", "2", "--max-num-seqs", "16"]
+        options = ["--api-workers", str(self._workers), "--max-num-seqs", "16"]
         if self._url:
             options += ["--database-url", self._url]
         serve = Serve(self._model, self._data_dir, *options)
@@ -102,19 +110,21 @@ class Crashes:
             )
             work = [asyncio.create_task(streams.run(CLIENTS)), asyncio.create_task(publisher.run())]
             await self._until(lambda: _some(streams.received), "streams")
-            for _ in range(kills):
+            for _ in range(ROUNDS_OF_ONE_SERVE):
+                if self.killed.total() >= kills:
+                    break
                 # Mostly while answers flow, sometimes while those killed before are still starting.
                 if self._rng.random() < 0.75:
                     began = len(streams.received)
                     await self._until(lambda: _some(streams.received[began:]), "streams to go on")  # noqa: B023 - at once
                 await asyncio.sleep(self._rng.uniform(0, 0.6))
-                await self._kill(serve, database, streams)
+                await self._kill(serve, database, streams, kills - self.killed.total())
             streams.stopping = publisher.stopping = True
             await asyncio.gather(*work)
             await self._settled(database)
             await self._check_ledger(database, streams.received)
             assert publisher.wrong == []
-            await self._until(lambda: _is_up(serve), "everything to be back")
+            await self._until(lambda: _is_up(serve, self._workers), "everything to be back")
             self._check_versions(self._tenant(serve), publisher)
             self.received += streams.received
         except BaseException:
@@ -144,8 +154,8 @@ class Crashes:
             return tenant
         return Tenant(serve, "acme", self._key)
 
-    async def _kill(self, serve: Serve, database: Database, streams: Streams) -> None:
-        kind, started = self._next_victim(), time.monotonic()
+    async def _kill(self, serve: Serve, database: Database, streams: Streams, most: int) -> None:
+        kind, started, count = self._next_victim(), time.monotonic(), 1
         if kind == "database":
             assert self._postgres is not None
             await asyncio.to_thread(self._postgres.kill)
@@ -154,9 +164,13 @@ class Crashes:
         else:
             module = API if kind == "worker" else ENGINE
             await self._until(lambda: _now(_children(serve, module)), f"a {kind}")
-            victim = self._rng.choice(_children(serve, module))
-            workers = await _workers(database, victim.pid)
-            victim.send_signal(signal.SIGKILL)
+            together = self._rng.randint(1, self._at_once) if kind == "worker" else 1
+            found = _children(serve, module)
+            victims = self._rng.sample(found, min(together, len(found), most))
+            workers = await _workers(database, [victim.pid for victim in victims])
+            for victim in victims:
+                victim.send_signal(signal.SIGKILL)
+            count = len(victims)
             ended = [r.answer_id for r in streams.received if r.end in ("done", "error")]
 
             async def written_down() -> bool:
@@ -164,9 +178,10 @@ class Crashes:
                 return not await _reserved(database, workers, ended)
 
             await self._until(written_down, f"rows after the end of a {kind}")
-        self.killed[kind] += 1
+        self.killed[kind] += count
         print(
-            f"{self.killed.total()}: {kind}, {len(streams.received)} streams, {time.monotonic() - started:.1f} s",
+            f"{self.killed.total()}: {count} {kind}, {len(streams.received)} streams, "
+            f"{time.monotonic() - started:.1f} s",
             flush=True,
         )
 
@@ -256,15 +271,16 @@ async def _now(found: Sequence[object]) -> bool:
     return bool(found)
 
 
-async def _is_up(serve: Serve) -> bool:
+async def _is_up(serve: Serve, workers: int) -> bool:
     """All children are there, the engine takes requests, and each API worker answers."""
-    if len(_children(serve, API)) < 2:
+    if len(_children(serve, API)) < workers:
         return False
     async with httpx.AsyncClient(base_url=serve.url, timeout=5, trust_env=False) as client:
         try:
-            # Between two listening sockets chance decides; over so many it is all but sure to meet both.
+            # Among the listening sockets chance decides; over so many it is all but sure to meet each.
             answers = [
-                await client.get("/ready", headers={"connection": "close"}) for _ in range(12)
+                await client.get("/ready", headers={"connection": "close"})
+                for _ in range(8 * workers)
             ]
         except httpx.TransportError:
             return False
@@ -286,9 +302,9 @@ def _children(serve: Serve, module: str) -> list[psutil.Process]:
     return found
 
 
-async def _workers(database: Database, pid: int) -> list[object]:
+async def _workers(database: Database, pids: Sequence[int]) -> list[object]:
     async with database.main.reading(EVERY_TENANT) as session:
-        return list(await session.scalars(select(ApiWorker.id).where(ApiWorker.pid == pid)))
+        return list(await session.scalars(select(ApiWorker.id).where(ApiWorker.pid.in_(pids))))
 
 
 async def _reserved(database: Database, workers: Sequence[object], answers: Sequence[str]) -> int:
@@ -339,7 +355,7 @@ async def test_many_kills(model: Path, tmp_path: Path, own_postgres: Postgres) -
         ("sqlite", None, kills // 2),
         ("postgres", own_postgres, kills - kills // 2),
     ):
-        crashes = Crashes(model, tmp_path / name, database, seed=7)
+        crashes = Crashes(model, tmp_path / name, database, seed=7, workers=4, at_once=3)
         await crashes.run(part)
         report(crashes)
         assert crashes.killed.total() == part

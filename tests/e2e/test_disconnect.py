@@ -65,6 +65,40 @@ def test_leaving_in_the_middle(server: Serve, acme: Tenant, stream: bool) -> Non
     assert_freed(server, free)
 
 
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        ({"n": 4, "stream": True}, 4),
+        ({"prompt": ["a", "b"], "n": 2, "stream": True}, 4),
+        ({"prompt": ["a", "b", "c"], "echo": True, "logprobs": 1}, 3),
+        ({"best_of": 5}, 5),
+    ],
+    ids=["n", "batch with n", "batch with echo", "best_of"],
+)
+def test_leaving_stops_every_answer(
+    server: Serve, acme: Tenant, body: dict[str, object], count: int
+) -> None:
+    free = server.counter("kv_blocks_free")
+    connection = raw_request(acme, {**ENDLESS, **body})
+    wait_running(server, count)
+    connection.close()
+    assert_freed(server, free)
+
+
+def test_leaving_while_others_have_their_turn(server: Serve, acme: Tenant) -> None:
+    """The server takes 32 sequences at a time."""
+    free = server.counter("kv_blocks_free")
+    first = raw_request(acme, {**ENDLESS, "n": 32})
+    wait_running(server, 32)
+    second = raw_request(acme, {**ENDLESS, "prompt": ["a", "b"], "n": 2, "stream": True})
+    server.wait(lambda: server.counter("waiting") == 4)
+    second.close()
+    server.wait(lambda: server.counter("waiting") == 0)
+    assert server.counter("running") == 32
+    first.close()
+    assert_freed(server, free)
+
+
 def test_leaving_without_having_read_the_headers(server: Serve, acme: Tenant) -> None:
     for _ in range(20):
         raw_request(acme, {**ENDLESS, "stream": True}).close()

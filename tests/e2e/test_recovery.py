@@ -12,6 +12,8 @@ import httpx
 import psutil  # type: ignore[import-untyped]  # ships no types
 import pytest
 
+from loraplex.platform.settings import Settings
+from support.at_once import check_limits
 from support.patience import PATIENCE_SECONDS
 from support.serve import WAIT_SECONDS, Serve, Tenant
 
@@ -35,6 +37,12 @@ def tenant(own: Serve, adapters: list[Path]) -> Tenant:
     tenant = own.tenant("acme")
     assert tenant.push("one", adapters[1]).status_code == 201
     return tenant
+
+
+async def test_two_hundred_at_once_never_exceed_a_limit(own: Serve) -> None:
+    """Nothing is killed here; but it takes two workers. Every limit, four workers and PostgreSQL: `test_limits.py`."""
+    settings = Settings(data_dir=own.log.parent)
+    await check_limits(own, settings, ["requests_per_minute", "tokens_per_month"])
 
 
 def test_an_engine_killed_in_mid_stream(own: Serve, tenant: Tenant) -> None:

@@ -5,16 +5,15 @@ import shutil
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-import httpx
 import pytest
 from sqlalchemy import text
 
-from loraplex.platform.app import create_app
 from loraplex.platform.auth.bootstrap import ensure_operator_key
 from loraplex.platform.db.base import Base, WeightsBase
 from loraplex.platform.db.database import Database, open_database
 from loraplex.platform.db.migrate import upgrade
 from loraplex.platform.settings import ServedModel, Settings
+from support.apps import client_of, running_app
 from support.checkpoints import peft_adapter, tiny_model
 from support.postgres import Postgres, postgres
 from support.services import OPERATOR, Api, FakeEngines
@@ -97,21 +96,5 @@ async def database(settings: Settings) -> AsyncGenerator[Database]:
 async def api(settings: Settings, database: Database) -> AsyncGenerator[Api]:
     """The app over `settings`."""
     engines = FakeEngines(settings.models)
-    app = create_app(settings, engines)
-    # httpx's own transport: Litestar's test client reads a whole body before it passes it on.
-    # The ignore: Litestar's ASGI types are narrower than the protocol's own.
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]  # Litestar's ASGI types
-    started, ended = asyncio.Event(), asyncio.Event()
-
-    async def live() -> None:
-        # In one task from beginning to end, which a fixture is not.
-        async with app.lifespan():
-            started.set()
-            await ended.wait()
-
-    life = asyncio.create_task(live())
-    await started.wait()
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with running_app(settings, engines) as app, client_of(app) as client:
         yield Api(client, database, engines, settings.data_dir / "spool")
-    ended.set()
-    await life

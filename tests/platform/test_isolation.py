@@ -18,6 +18,7 @@ from loraplex.platform.db.models import (
     LedgerEntry,
     Membership,
     OneTimeCode,
+    StoredResponse,
     User,
     UserSession,
     Webhook,
@@ -38,8 +39,11 @@ ABSENT = {
     "user_id": "usr_absent00",
     "model": "absent",
     "base": "absent",
+    "response_id": "resp_" + "0" * 24,
 }
+RESPONSE = "resp_" + "a" * 24
 _NO_ID = "00000000-0000-7000-8000-000000000000"
+ASKED = {"messages": [{"role": "user", "content": "x"}]}
 # Bodies with which a request of the right tenant would succeed, as far as a walk can have them.
 BODIES: dict[tuple[str, str], object] = {
     ("put", "/api/v1/adapters/{name}/aliases/{alias}"): {"version": 1},
@@ -62,11 +66,30 @@ BODIES: dict[tuple[str, str], object] = {
         "model": "{model}",
         "messages": [{"role": "user", "content": "x"}],
     },
+    ("post", "/v1/responses"): {"model": "{model}", "input": "x", "max_output_tokens": 16},
+    ("post", "/v1/responses/input_tokens"): {"model": "{model}", "input": "x"},
+    ("post", "/v1/messages"): {**ASKED, "model": "{model}", "max_tokens": 1},
+    ("post", "/v1/messages/count_tokens"): {**ASKED, "model": "{model}"},
+    ("post", "/t/{tenant}/v1/responses"): {"model": "tiny", "input": "x"},
+    ("post", "/t/{tenant}/v1/responses/input_tokens"): {"model": "tiny", "input": "x"},
+    ("post", "/t/{tenant}/v1/messages"): {**ASKED, "model": "tiny", "max_tokens": 1},
+    ("post", "/t/{tenant}/v1/messages/count_tokens"): {**ASKED, "model": "tiny"},
     ("post", "/t/{tenant}/v1/completions"): {"model": "tiny", "prompt": "x", "max_tokens": 1},
     ("post", "/t/{tenant}/v1/chat/completions"): {
         "model": "tiny",
         "messages": [{"role": "user", "content": "x"}],
     },
+}
+
+
+# Routes whose body names a model.
+MODEL_IN_BODY = {
+    "/v1/completions",
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/responses/input_tokens",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
 }
 
 
@@ -109,6 +132,7 @@ async def world(api: Api, adapter_dir: Path) -> World:
         "key_id": keys.json()["data"][0]["id"],
         "upload_id": upload.json()["id"],
         **{name: str(getattr(row, "id", "")) for name, row in rows.items()},
+        "response_id": RESPONSE,
     }
     second = [
         await api.tenant("globex", *scopes)
@@ -145,6 +169,16 @@ def _rows(tenant: UUID) -> dict[str, Any]:
         ),
         "job_id": Job(
             tenant_id=tenant, kind="import", request={}, state="succeeded", created_by="k"
+        ),
+        "response": StoredResponse(
+            tenant_id=tenant,
+            response_id=RESPONSE,
+            subject="tiny",
+            input=b"[]",
+            response=b"{}",
+            chain=[],
+            size=4,
+            expires_at=later,
         ),
         "request_id": LedgerEntry(
             tenant_id=tenant,
@@ -190,7 +224,8 @@ async def call(
 
 def told(answer: httpx.Response, ids: Mapping[str, str]) -> tuple[int, str]:
     """Status and body, without the name that the caller had given."""
-    text = answer.text
+    # Bodies of Anthropic's errors repeat it.
+    text = answer.text.replace(answer.headers["x-request-id"], "<request>")
     for name, value in sorted(ids.items(), key=lambda pair: -len(pair[1])):
         if len(value) > 2:
             text = text.replace(value, f"<{name}>")
@@ -215,7 +250,7 @@ async def test_objects_of_another_tenant_do_not_exist(api: Api, world: World) ->
     walked = 0
     for method, path, described in await operations(api):
         names = named(path, described)
-        if path in ("/v1/completions", "/v1/chat/completions"):
+        if path in MODEL_IN_BODY:
             names = ["model"]
         if not names or path == "/api/v1/prices/{base}":  # prices of base models are everybody's
             continue

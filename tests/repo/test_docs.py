@@ -29,6 +29,8 @@ from loraplex.platform.inference.checks import check_chat, check_completion
 from loraplex.platform.inference.params import chat_params, completion_params
 from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest, StreamOptions
 from loraplex.platform.limits.schemas import LimitSet, PriceSet
+from loraplex.platform.messages.schemas import CountRequest, MessagesRequest
+from loraplex.platform.responses.schemas import ResponseRequest, TokensRequest
 from loraplex.platform.settings import Settings
 from loraplex.platform.tenants.key_schemas import (
     KeyChange,
@@ -170,6 +172,10 @@ def test_every_route_is_documented_and_every_documented_one_exists(app: Litestar
         CompletionRequest,
         ChatRequest,
         StreamOptions,
+        ResponseRequest,
+        TokensRequest,
+        MessagesRequest,
+        CountRequest,
         TenantCreate,
         TenantChange,
         KeyCreate,

@@ -17,8 +17,16 @@ MAY_IMPORT = {
 }
 OUTSIDE = {
     "kernels": {"torch", "triton", "numpy"},
-    # tokenizers is what transformers' fast tokenizers are made of; it does not import torch.
-    "engine": {"torch", "triton", "transformers", "safetensors", "numpy", "tokenizers"},
+    # tokenizers is what transformers' fast tokenizers are made of; it does not import torch. xgrammar compiles grammars.
+    "engine": {
+        "torch",
+        "triton",
+        "transformers",
+        "safetensors",
+        "numpy",
+        "tokenizers",
+        "xgrammar",
+    },
     "adapters": {"torch", "safetensors", "numpy", "re2"},
 }
 

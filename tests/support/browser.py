@@ -1,6 +1,5 @@
 """Owns a browser for tests of signing in: it keeps cookies, repeats the CSRF token, and says where its page is from."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -8,8 +7,8 @@ from dataclasses import replace
 import httpx
 
 from loraplex.platform.accounts.setup import ensure_setup_code
-from loraplex.platform.app import create_app
 from loraplex.platform.settings import Settings
+from support.apps import client_of, running_app
 from support.services import OPERATOR, Api, FakeEngines, bearer
 
 PASSWORD = "a plain long sentence"
@@ -62,22 +61,11 @@ class Browser:
 @asynccontextmanager
 async def another_worker(api: Api, settings: Settings) -> AsyncGenerator[Api]:
     """A second app over the same database, with `settings` of its own."""
-    app = create_app(settings, FakeEngines(settings.models))
-    transport = httpx.ASGITransport(app)  # type: ignore[arg-type]  # Litestar's ASGI types
-    started, ended = asyncio.Event(), asyncio.Event()
-
-    async def live() -> None:
-        # In one task from beginning to end, which a fixture is not.
-        async with app.lifespan():
-            started.set()
-            await ended.wait()
-
-    life = asyncio.create_task(live())
-    await started.wait()
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with (
+        running_app(settings, FakeEngines(settings.models)) as app,
+        client_of(app, raises=True) as client,
+    ):
         yield replace(api, client=client)
-    ended.set()
-    await life
 
 
 async def first_operator(api: Api, email: str = "root@example.com") -> Browser:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from litestar import Litestar
 
-from loraplex.platform.app import create_app
 from loraplex.platform.db.database import Database, open_database
 from loraplex.platform.engines.pool import EnginePool
 from loraplex.platform.engines.process import ModelEndpoint
 from loraplex.platform.settings import Settings
+from support.apps import client_of, running_app
 from support.scripted_engine import EngineThread
 from support.services import OPERATOR, bearer
 
@@ -27,6 +28,7 @@ class Served:
     database: Database
     engine: EngineThread
     pool: EnginePool
+    app: Litestar
 
     async def tenant(self, name: str) -> str:
         """Make a tenant with a key; returns the key."""
@@ -52,16 +54,11 @@ async def served(settings: Settings, step_seconds: float = 0.0) -> AsyncIterator
         endpoint = f"ipc://{Path(folder)}/engine"
         engine = EngineThread(endpoint, step_seconds)
         try:
-            async with EnginePool([ModelEndpoint("tiny", str(model.path), endpoint)]) as pool:
-                app = create_app(settings, pool)
-                transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]  # Litestar's ASGI types
-                async with (
-                    app.lifespan(),
-                    httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-                ):
-                    while not pool.ready():  # noqa: ASYNC110 - a beat sets no event
-                        await asyncio.sleep(0.01)
-                    yield Served(client, database, engine, pool)
+            pool = EnginePool([ModelEndpoint("tiny", str(model.path), endpoint)])
+            async with pool, running_app(settings, pool) as app, client_of(app) as client:
+                while not pool.ready():  # noqa: ASYNC110 - a beat sets no event
+                    await asyncio.sleep(0.01)
+                yield Served(client, database, engine, pool, app)
         finally:
             engine.stop()
             await database.close()

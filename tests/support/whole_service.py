@@ -49,16 +49,16 @@ class WholeService:
     ) -> None:
         self.url = ""
         self.files = folder / "cache"
-        self._settings = Settings(
+        self.settings = Settings(
             data_dir=folder,
             models=(ServedModel(config.model, "base"),),
             host_cache_size=host_bytes,
             disk_cache_size=disk_bytes,
         )
-        asyncio.run(_migrate(self._settings))
+        asyncio.run(_migrate(self.settings))
         shape = ModelConfig.from_directory(config.model)
         dtype = resolve_dtype(config.dtype, shape, resolve_device(config.device))
-        self.loader = LoaderClient(self._settings.to_json(), str(config.model), dtype, host_bytes)
+        self.loader = LoaderClient(self.settings.to_json(), str(config.model), dtype, host_bytes)
         self.engine = Engine(config, self.loader)
         self._sockets = tempfile.TemporaryDirectory(prefix="lpx-")
         self._endpoint = f"ipc://{self._sockets.name}/engine"
@@ -113,7 +113,7 @@ class WholeService:
     async def _http(self, pool: EnginePool) -> AsyncIterator[None]:
         listener = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(
-            create_app(self._settings, pool), log_level="error", access_log=False
+            create_app(self.settings, pool), log_level="error", access_log=False
         )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))

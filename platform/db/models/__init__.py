@@ -18,7 +18,9 @@ from loraplex.platform.db.models.catalog import (
     Upload,
     WarmAdapter,
 )
+from loraplex.platform.db.models.files import Batch, BatchResult, File, FilePart, FileUpload
 from loraplex.platform.db.models.operations import AuditEntry, Job, Webhook, WebhookDelivery
+from loraplex.platform.db.models.responses import StoredResponse
 from loraplex.platform.db.models.tenancy import ApiKey, Tenant
 from loraplex.platform.db.models.usage import (
     ApiWorker,
@@ -36,9 +38,14 @@ __all__ = [
     "ApiKey",
     "ApiWorker",
     "AuditEntry",
+    "Batch",
+    "BatchResult",
     "Blob",
     "BlobChunk",
     "BlobState",
+    "File",
+    "FilePart",
+    "FileUpload",
     "GoldenPrompt",
     "Job",
     "LedgerEntry",
@@ -48,6 +55,7 @@ __all__ = [
     "OneTimeCode",
     "Price",
     "SignInThrottle",
+    "StoredResponse",
     "Tenant",
     "Upload",
     "UsageRollup",

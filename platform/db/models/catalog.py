@@ -21,14 +21,16 @@ from loraplex.platform.db.base import Base, Row, TenantOwned, WeightsBase, utc_n
 
 
 class BlobState(StrEnum):
-    """A blob is written chunk by chunk while uploading; only a ready one is ever read by an engine."""
+    """A blob is written chunk by chunk while uploading; only a ready one is ever read by an engine. One that is part of
+    a file belongs to that alone, and engines know nothing of it."""
 
     UPLOADING = "uploading"
     READY = "ready"
+    FILE = "file"
 
 
 class Blob(Row, TenantOwned, Base):
-    """One weights file of one tenant; its bytes are `BlobChunk` rows. A tenant has each ready content once."""
+    """One weights file, or part of a file, of one tenant; its bytes are `BlobChunk` rows. A tenant has each ready content once."""
 
     __tablename__ = "blob"
 

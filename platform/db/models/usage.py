@@ -106,7 +106,7 @@ class LedgerEntry(Row, TenantOwned, Base):
     reserved, at which it is settled. Tokens are those handed over. Times are milliseconds: `first_token_ms` and
     `total_ms` as the API worker saw them, the four others as the engine did for the choice that ended last; they are
     unknown where the engine did not end the request. `evicted_by` is the identity of the adapter whose arrival had
-    pushed this request's adapter out, or "kv".
+    pushed this request's adapter out, or "kv". `batch_id` is the batch that asked, None if a client did.
     """
 
     __tablename__ = "ledger"
@@ -142,6 +142,7 @@ class LedgerEntry(Row, TenantOwned, Base):
     decode_ms: Mapped[float | None]
     preemptions: Mapped[int]
     evicted_by: Mapped[str | None] = mapped_column(String(128))
+    batch_id: Mapped[UUID | None]
 
     __table_args__ = (
         Index(None, "tenant_id", "id"),

@@ -10,7 +10,15 @@ from loraplex.platform.auth.authenticator import Authenticator
 from loraplex.platform.auth.key_service import KeyService, NewKeyTerms
 from loraplex.platform.auth.principal import DEFAULT_SCOPES, Principal, Scope
 from loraplex.platform.db.database import Database
-from loraplex.platform.db.models import ApiKey, Limit, Meter, Tenant, Webhook, WebhookDelivery
+from loraplex.platform.db.models import (
+    ApiKey,
+    Limit,
+    Meter,
+    Tenant,
+    UsageRollup,
+    Webhook,
+    WebhookDelivery,
+)
 from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.errors import AuthenticationError, BadRequestError, ConflictError
 from support.services import sqlite_only
@@ -154,6 +162,40 @@ async def test_a_new_key_has_the_limits_and_what_was_used_of_them(desk: Desk) ->
     kept = meters[new.id]
     assert (kept.month, kept.month_tokens, kept.running, kept.window) == ("2031-05", 70, 0, [])
     assert meters[old.id].running == 2
+
+
+async def test_what_was_used_before_a_limit_follows_the_key(desk: Desk) -> None:
+    """The meter of a key begins with its first request after it was limited; a rotation may come before that."""
+    old, _ = await desk.create()
+    async with desk.database.main.writing(EVERY_TENANT) as session:
+        session.add(
+            Limit(tenant_id=desk.tenant.id, subject="key", subject_id=old.id, tokens_per_month=90)
+        )
+        session.add(
+            UsageRollup(
+                unit="d",
+                tenant_id=desk.tenant.id,
+                start=NOON.replace(hour=0),
+                key_id=old.id,
+                base_model="tiny",
+                adapter="",
+                version=0,
+                requests=1,
+                errors=0,
+                prompt_tokens=50,
+                cached_tokens=0,
+                output_tokens=20,
+                cost_nanos=700,
+            )
+        )
+    new, _ = await desk.rotate(old.id, HOUR)
+    last, _ = await desk.rotate(new.id, HOUR)
+    async with desk.database.main.reading(desk.tenant.id) as session:
+        meters = {row.subject_id: row for row in await session.scalars(select(Meter))}
+    for identifier in (old.id, new.id, last.id):
+        meter = meters[identifier]
+        used = (meter.month, meter.month_tokens, meter.month_cost_nanos)
+        assert used == ("2031-05", 70, 700), identifier
 
 
 async def test_webhooks_hear_of_keys_and_never_a_secret(desk: Desk) -> None:

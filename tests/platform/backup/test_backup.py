@@ -187,3 +187,10 @@ async def test_a_backup_removes_nothing_and_says_what_cannot_be_read(tmp_path: P
     (part / "mine").touch()
     assert f"{part} is of a backup" in await loraplex_db("backup", tmp_path / "made", *here)
     assert (part / "mine").exists()
+
+
+async def test_checking_where_nothing_is_makes_nothing(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "absent"):
+        said = await loraplex_db("check", "--data-dir", folder)
+        assert said == f"1: Error: There is no database in {folder}; check --data-dir.\n"
+    assert not list(tmp_path.iterdir())  # noqa: ASYNC240 - nobody else waits here

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from loraplex.platform.catalog import golden_checks
 from loraplex.platform.catalog.golden import read_golden
 from loraplex.platform.catalog.golden_checks import LEASE, GoldenChecks
 from loraplex.platform.db.base import utc_now
+from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import (
     AdapterVersion,
     AuditEntry,
@@ -31,10 +33,12 @@ from loraplex.platform.errors import (
     PlatformError,
     UnprocessableError,
 )
+from loraplex.platform.metering.settlement import RESERVED
 from loraplex.platform.settings import Settings
+from support.patience import PATIENCE_SECONDS
 from support.scripted_engine import FAILS
 from support.served import served
-from support.services import Api, adapter_files, bearer
+from support.services import OPERATOR, Api, adapter_files, bearer
 
 GOLDEN: list[dict[str, object]] = [
     {"prompt": [1], "max_tokens": 3},
@@ -52,8 +56,14 @@ class Answers:
         self.go.set()
 
     async def greedy(
-        self, tenant_id: UUID, model: str, prompt: dict[str, object], max_tokens: int
+        self,
+        tenant_id: UUID,
+        model: str,
+        prompt: dict[str, object],
+        max_tokens: int,
+        payer: str | None = None,
     ) -> str:
+        assert payer is None, "what an engine has loaded is checked for nobody"
         number = msgspec.convert(prompt["prompt"], list[int])[0]
         self.asked[number] += 1
         await self.go.wait()
@@ -203,7 +213,7 @@ async def test_prompts_that_are_replaced_during_a_check_are_not_written_to(
     assert emptied.json() == {"data": []}
 
 
-async def test_checking_on_demand_asks_the_engine_and_bills_nobody(
+async def test_checking_on_demand_asks_the_engine_and_counts_as_requests(
     settings: Settings, adapter_dir: Path
 ) -> None:
     async with served(settings) as service:
@@ -225,16 +235,38 @@ async def test_checking_on_demand_asks_the_engine_and_bills_nobody(
         )
         assert pushed.status_code == 201, pushed.text
 
-        async def check() -> list[tuple[str, str | None]]:
+        async def check() -> httpx.Response:
             path = "/api/v1/adapters/a/versions/1/golden/check"
-            answer: httpx.Response = await service.http.post(path, headers=bearer(key))
+            return await service.http.post(path, headers=bearer(key))
+
+        def results(answer: httpx.Response) -> list[tuple[str, str | None]]:
             assert answer.status_code == 200, answer.text
             return [(g["result"], g["answer"]) for g in answer.json()["data"]]
 
-        assert await check() == [("recorded", "abc"), ("failed", "ab"), ("failed", None)]
-        assert await check() == [("passed", "abc"), ("failed", "ab"), ("failed", None)]
-        async with service.database.main.reading(EVERY_TENANT) as session:
-            assert (await session.scalars(select(LedgerEntry))).all() == []
+        assert results(await check()) == [("recorded", "abc"), ("failed", "ab"), ("failed", None)]
+        assert results(await check()) == [("passed", "abc"), ("failed", "ab"), ("failed", None)]
+        rows = await closed_rows(service.database)
+        assert {(row.endpoint, row.key_id, row.adapter) for row in rows} == {
+            ("golden", key.split("_")[2], "a")
+        }
+        assert sorted(row.output_tokens for row in rows) == [0, 0, 2, 2, 3, 3]
+        # One more would fit, three do not: then nothing is said of any.
+        limit = {"requests_per_minute": len(rows) + 1}
+        await service.http.put("/api/v1/tenants/acme/limits", json=limit, headers=bearer(OPERATOR))
+        refused = await check()
+        assert refused.status_code == 429, refused.text
+        assert len(await closed_rows(service.database)) == len(rows) + 1
+
+
+async def closed_rows(database: Database) -> Sequence[LedgerEntry]:
+    """The ledger once nothing runs; settlements are written after the answers."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            async with database.main.reading(EVERY_TENANT) as session:
+                rows = (await session.scalars(select(LedgerEntry))).all()
+            if all(row.state != RESERVED for row in rows):
+                return rows
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,11 @@ from loraplex.engine.sampling_params import SamplingParams
 from loraplex.engine.tokenizer import Tokenizer
 from loraplex.platform.engines.generation import Generation, GenerationFailedError, Job
 from loraplex.platform.engines.messages import Delta
-from loraplex.platform.inference.answer import ChatWriter, CompletionWriter, Heading
-from loraplex.platform.inference.logprobs import chat_logprobs, completion_logprobs
+from loraplex.platform.inference.answer import Heading
+from loraplex.platform.inference.chat_writer import ChatWriter
+from loraplex.platform.inference.completion_writer import CompletionWriter, Wanted
+from loraplex.platform.inference.logprobs import TokenList, chat_logprobs
+from loraplex.platform.inference.prompts import Prompt
 from loraplex.platform.inference.schemas import StreamOptions
 from loraplex.platform.inference.streaming import frames
 
@@ -35,7 +38,8 @@ def put(running: Generation, index: int, *deltas: Delta) -> None:
 
 
 def completion_writer(count: int, n: int = 1, **options: bool) -> CompletionWriter:
-    return CompletionWriter(HEADING, None, n, [""] * count, StreamOptions(**options))
+    prompts = [Prompt((1,), "")] * (count // n)
+    return CompletionWriter(HEADING, None, prompts, Wanted(n, n), StreamOptions(**options))
 
 
 def data(frame: bytes) -> list[Json]:
@@ -173,20 +177,21 @@ def ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return tokenizer.encode(text, add_special_tokens=False)
 
 
-def test_pieces_of_a_character_have_no_bytes_of_their_own(tokenizer: Tokenizer) -> None:
-    entries = [TokenLogprob(token, -1.0, ()) for token in ids(tokenizer, "a\u00e9")]
-    assert [entry.bytes for entry in chat_logprobs(entries, tokenizer).content] == [
-        [97],
-        None,
-        None,
-    ]
+def test_pieces_of_a_character_are_told_by_their_bytes(tokenizer: Tokenizer) -> None:
+    entries = [TokenLogprob(token, -1.0, ()) for token in ids(tokenizer, "a\u00e9b")]
+    told = chat_logprobs(entries, tokenizer).content
+    assert [entry.bytes for entry in told] == [[97], [0xC3], [0xA9], [98]]
+    logprobs = TokenList(tokenizer).entries(entries)
+    assert logprobs.tokens == ["a", "bytes:\\xc3", "bytes:\\xa9", "b"]
+    # Both pieces begin where the character does, and only the second completes it.
+    assert logprobs.text_offset == [0, 1, 1, 2]
 
 
 def test_what_is_impossible_stays_json(tokenizer: Tokenizer) -> None:
     a, b = ids(tokenizer, "ab")
     entry = TokenLogprob(a, -0.5, ((b, float("-inf")),))
-    logprobs = completion_logprobs([entry], tokenizer, 3)
-    assert (logprobs.tokens, logprobs.text_offset) == (["a"], [3])
+    logprobs = TokenList(tokenizer).entries([entry])
+    assert (logprobs.tokens, logprobs.text_offset) == (["a"], [0])
     assert logprobs.top_logprobs == [{"b": -9999.0, "a": -0.5}]
 
 
@@ -196,7 +201,10 @@ def test_chunks_from_parts_are_those_encoded_whole(text: str, options: dict[str,
     names = Heading("cmpl-1", 1700000000, 'm"\\', "fp_x")
     settings = StreamOptions(**options)
     for writer, slow in (
-        (CompletionWriter(names, None, 2, ["", ""], settings), "text_completion"),
+        (
+            CompletionWriter(names, None, [Prompt((1,), "")], Wanted(2, 2), settings),
+            "text_completion",
+        ),
         (ChatWriter(names, Tokenizer.__new__(Tokenizer), 2, settings), "chat.completion.chunk"),
     ):
         for index in (1, 0):

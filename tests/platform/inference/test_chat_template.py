@@ -10,12 +10,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from loraplex.engine.tokenizer import Tokenizer
-from loraplex.platform.inference.chat_template import (
-    ChatTemplate,
-    Json,
-    TemplateError,
-    template_messages,
-)
+from loraplex.platform.inference.chat_messages import template_messages
+from loraplex.platform.inference.chat_template import ChatTemplate, Json, TemplateError
 from loraplex.platform.inference.schemas import Message
 from loraplex.platform.inference.template_process import TemplateProcess
 from support.checkpoints import tiny_model
@@ -50,8 +46,19 @@ async def process() -> AsyncIterator[TemplateProcess]:
     process.close()
 
 
+def variables(messages: list[Json], bos_token: str = "", eos_token: str = "") -> Json:
+    return {
+        "messages": messages,
+        "bos_token": bos_token,
+        "eos_token": eos_token,
+        "add_generation_prompt": True,
+        "tools": None,
+        "documents": None,
+    }
+
+
 def render(source: str, messages: list[Json] | None = None) -> str:
-    return ChatTemplate(source).render(messages or CONVERSATION, bos_token="<s>", eos_token="</s>")
+    return ChatTemplate(source).render(variables(messages or CONVERSATION, "<s>", "</s>"))
 
 
 def messages(*items: object) -> list[Json]:
@@ -70,7 +77,7 @@ async def test_renders_as_transformers_does(
         add_generation_prompt=True,
     )
     assert render(source) == theirs
-    assert await process.render(source, CONVERSATION, "<s>", "</s>") == theirs
+    assert await process.render(source, variables(CONVERSATION, "<s>", "</s>")) == theirs
 
 
 def test_the_models_own_template_is_read_from_its_directory(tmp_path: Path) -> None:
@@ -103,7 +110,7 @@ async def test_what_a_template_may_not_do_is_an_error_not_a_crash(
         render(source)
     assert reason in str(here.value)
     with pytest.raises(TemplateError) as there:
-        await process.render(source, CONVERSATION, "", "")
+        await process.render(source, variables(CONVERSATION))
     assert str(there.value) == str(here.value)
 
 
@@ -119,13 +126,13 @@ async def test_a_template_without_end_is_stopped_and_banned_for_a_while(
 ) -> None:
     monkeypatch.setattr("loraplex.platform.inference.template_process.CPU_SECONDS", 0.5)
     with pytest.raises(TemplateError, match="takes too much time or memory"):
-        await process.render(source, CONVERSATION, "", "")
+        await process.render(source, variables(CONVERSATION))
     assert process._process is None
     with pytest.raises(TemplateError, match="takes too much time or memory"):
-        await process.render(source, CONVERSATION, "", "")
+        await process.render(source, variables(CONVERSATION))
     assert process._process is None, "refused at once: no process was started for it"
     monkeypatch.undo()
-    assert await process.render("{{ 1 }}", CONVERSATION, "", "") == "1"  # others go on
+    assert await process.render("{{ 1 }}", variables(CONVERSATION)) == "1"  # others go on
 
 
 @pytest.mark.parametrize(
@@ -141,21 +148,21 @@ async def test_a_template_that_grows_without_bound_is_an_error(
     source: str, process: TemplateProcess
 ) -> None:
     with pytest.raises(TemplateError):
-        await process.render(source, CONVERSATION, "", "")
-    assert await process.render("{{ 1 }}", CONVERSATION, "", "") == "1"
+        await process.render(source, variables(CONVERSATION))
+    assert await process.render("{{ 1 }}", variables(CONVERSATION)) == "1"
 
 
 async def test_a_cancelled_render_does_not_give_its_answer_to_the_next(
     process: TemplateProcess,
 ) -> None:
-    await process.render("{{ 0 }}", CONVERSATION, "", "")
+    await process.render("{{ 0 }}", variables(CONVERSATION))
     slow = "{% for a in range(999) %}{% for b in range(999) %}{% endfor %}{% endfor %}secret"
-    task = asyncio.create_task(process.render(slow, CONVERSATION, "", ""))
+    task = asyncio.create_task(process.render(slow, variables(CONVERSATION)))
     await asyncio.sleep(0.02)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await process.render("{{ 'mine' }}", CONVERSATION, "", "") == "mine"
+    assert await process.render("{{ 'mine' }}", variables(CONVERSATION)) == "mine"
 
 
 def test_messages_become_what_templates_expect() -> None:
@@ -193,7 +200,7 @@ async def test_arguments_of_a_call_may_be_nested_too_deeply_to_be_read(
     call = {"id": "c1", "function": {"name": "f", "arguments": deep}}
     sent = messages({"role": "assistant", "tool_calls": [call]})
     source = "{{ messages[0].tool_calls[0].function.arguments }}"
-    assert await process.render(source, sent, "", "") == deep
+    assert await process.render(source, variables(sent)) == deep
     half = {"id": "c1", "function": {"name": "f", "arguments": '"\\ud800"'}}
     with pytest.raises(TemplateError, match="half a surrogate pair"):
         render(source, messages({"role": "assistant", "tool_calls": [half]}))

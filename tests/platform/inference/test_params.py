@@ -144,10 +144,9 @@ def test_documented_fields_at_harmless_values_are_taken(fields: dict[str, object
         ("prediction", {"type": "content"}),
         ("web_search_options", {"x": 1}),
         ("web_search_options", {}),
-        ("functions", [{"name": "f"}]),
         ("function_call", {"name": "f"}),
         ("tool_choice", {"type": "function"}),
-        ("service_tier", "flex"),
+        ("service_tier", "scale"),
         ("prompt_cache_retention", "24h"),
         ("verbosity", "low"),
     ],
@@ -158,16 +157,32 @@ def test_and_refused_by_name_at_others(field: str, value: object) -> None:
     assert caught.value.param == field
 
 
-def test_best_of_may_say_what_n_says() -> None:
-    check_completion(completion(n=3, best_of=3))
-    check_completion(completion(best_of=1))
+def test_best_of_is_n_or_more_unless_streamed() -> None:
+    for fields in ({"n": 3, "best_of": 3, "stream": True}, {"n": 2, "best_of": 20}, {"best_of": 0}):
+        check_completion(completion(**fields))
+    for fields in ({"n": 3, "best_of": 2}, {"best_of": 21}, {"best_of": 2, "stream": True}):
+        with pytest.raises(BadRequestError) as error:
+            check_completion(completion(**fields))
+        assert error.value.param == "best_of"
+    # What is best is told by log-probabilities.
+    assert completion_params(completion(best_of=2)).logprobs == 0
+    assert completion_params(completion(best_of=2, logprobs=3)).logprobs == 3
+    assert completion_params(completion(best_of=1)).logprobs is None
 
 
-def test_a_function_call_in_a_message_is_refused_and_not_dropped() -> None:
-    message = {"role": "assistant", "content": "x", "function_call": {"name": "f", "arguments": ""}}
-    with pytest.raises(BadRequestError) as error:
-        check_chat(chat(messages=[message]))
-    assert error.value.param == "messages[0].function_call"
+def test_echo_with_logprobs_asks_for_those_of_the_prompt() -> None:
+    assert completion_params(completion(echo=True, logprobs=2)).prompt_logprobs == 2
+    assert completion_params(completion(echo=True)).prompt_logprobs is None
+    assert completion_params(completion(logprobs=2)).prompt_logprobs is None
+
+
+def test_no_tokens_at_all_are_for_completions_only() -> None:
+    assert completion_params(completion(max_tokens=0)).max_tokens == 0
+    for field in ("max_tokens", "max_completion_tokens"):
+        with pytest.raises(BadRequestError) as error:
+            chat_params(chat(**{field: 0}))
+        assert error.value.param == field
+        assert field in error.value.message
 
 
 def test_stop_token_ids_are_counted() -> None:

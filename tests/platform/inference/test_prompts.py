@@ -29,7 +29,7 @@ async def test_too_many_or_too_long_prompts_are_refused_before_they_are_encoded(
 ) -> None:
     long = "abc def " * 900
     many = await refusal([long] * 1024, model, 2, 10_000)
-    assert many.message.startswith("1024 prompts with n=2 are more than 1024 answers")
+    assert many.message.startswith("1024 prompts with 2 answers each are more than 1024")
     text = await refusal("a" * 8_000_000, model, 1, 10_000)
     assert (text.code, text.param) == ("context_length_exceeded", "prompt")
     assert text.message.endswith("the prompt alone has 8000000 characters.")

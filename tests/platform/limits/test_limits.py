@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.db.models import Adapter, AuditEntry, Limit, Meter, Tenant
 from loraplex.platform.db.scope import EVERY_TENANT
-from loraplex.platform.limits.service import LimitService
+from loraplex.platform.limits.service import Limited, LimitService
 from loraplex.platform.metering.limits import KEY
 from loraplex.platform.metering.meter import SLOT_SECONDS, slot_of
 from support.services import OPERATOR, Api, bearer, sqlite_only
@@ -153,12 +153,12 @@ async def test_what_is_used_is_shown(api: Api) -> None:
         )
     actor = Principal(actor_id="op", is_operator=True)
     service = LimitService(api.database, lambda: now)
-    _, meter = await service.get(actor, tenant_id, KEY, key)
+    _, meter = await service.get(actor, Limited(tenant_id, KEY, key))
     assert meter is not None
     assert (meter.running, meter.minute_requests, meter.minute_tokens) == (2, 3, 30)
     assert (meter.month_tokens, meter.month_cost_nanos) == (70, 1_500_000_000)
     now = datetime(2031, 6, 1, 0, 0, 0, tzinfo=UTC)
-    _, meter = await service.get(actor, tenant_id, KEY, key)
+    _, meter = await service.get(actor, Limited(tenant_id, KEY, key))
     assert meter is not None
     assert (meter.month, meter.month_tokens, meter.month_cost_nanos) == ("2031-06", 0, 0)
     assert meter.minute_tokens == (30 if SLOT_SECONDS <= 60 else 0)
@@ -188,6 +188,8 @@ async def test_of_many_who_set_one_limit_each_follows_another(api: Api) -> None:
             )
         )
         assert [answer.status_code for answer in answers] == [200] * 6
+        # What another has set since is not the answer to this request.
+        assert [answer.json()["max_concurrent"] for answer in answers] == list(range(1, 7))
         async with api.database.main.reading(EVERY_TENANT) as session:
             query = select(AuditEntry).where(AuditEntry.action == "limit.set")
             entries = (await session.scalars(query)).all()

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 from sqlalchemy import func, select
 
-from loraplex.platform.app import create_app
 from loraplex.platform.db.models import AuditEntry, Price
 from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.settings import ServedModel, Settings
+from support.apps import client_of, running_app
 from support.services import OPERATOR, Api, FakeEngines, bearer, sqlite_only
 
 OPS = bearer(OPERATOR)
@@ -84,10 +83,8 @@ async def test_who_may_not_and_what_may_not(api: Api) -> None:
 @sqlite_only
 async def test_ids_of_base_models_with_slashes_and_colons(settings: Settings) -> None:
     models = (ServedModel(settings.models[0].path, "meta/Tiny-1B:fp8"),)
-    app = create_app(replace(settings, models=models), FakeEngines(models))
-    transport = httpx.ASGITransport(app)  # type: ignore[arg-type]  # as in the fixture `api`
-    client = httpx.AsyncClient(transport=transport, base_url="http://test")
-    async with app.lifespan(), client:
+    changed = replace(settings, models=models)
+    async with running_app(changed, FakeEngines(models)) as app, client_of(app) as client:
         for path in (f"{PRICES}/meta/Tiny-1B:fp8", f"{PRICES}/meta%2FTiny-1B%3Afp8"):
             answer = await client.put(path, json={"input": 1, "output": 1}, headers=OPS)
             assert (answer.status_code, answer.json()["base"]) == (200, "meta/Tiny-1B:fp8")

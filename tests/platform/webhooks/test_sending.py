@@ -14,9 +14,11 @@ from sqlalchemy import select, text
 from loraplex.platform.db.models import AuditEntry, Webhook, WebhookDelivery
 from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.outbound import Outbound
+from loraplex.platform.webhooks import sending
 from loraplex.platform.webhooks.deliveries import (
     ATTEMPTS,
     DISABLED,
+    DROPPED,
     LEASE,
     Outcome,
     _first_due,
@@ -25,6 +27,7 @@ from loraplex.platform.webhooks.deliveries import (
 from loraplex.platform.webhooks.events import MEANINGS, Event, emit
 from loraplex.platform.webhooks.sending import Sender
 from loraplex.platform.webhooks.signing import new_secret
+from support.patience import PATIENCE_SECONDS
 from support.receiver import Received, status
 from support.services import sqlite_only
 from support.webhooks import Hooks
@@ -345,6 +348,47 @@ async def test_receivers_that_hang_with_a_backlog_leave_slots_to_others(hooks: H
         turns += [row.webhook_id for row in claimed]
         for row in claimed:
             await hooks.deliveries().settle(row, Outcome(None, "No answer came."))
+
+
+async def test_of_too_long_a_backlog_the_oldest_are_given_up(hooks: Hooks) -> None:
+    hook, calm = await hooks.add(), await hooks.add("key.revoked")
+    await hooks.emit("key.revoked")
+    for _ in range(6):
+        await hooks.emit()
+    deliveries = hooks.deliveries()
+    (held,) = [row for row in await deliveries.claim(9) if row.webhook_id == hook.id]
+    assert await deliveries.drop_surplus(most=7) == 0
+    # The oldest of seven is under way, and what is under way is left alone.
+    assert await deliveries.drop_surplus(most=4) == 2
+    rows = [row for row in await hooks.rows() if row.webhook_id == hook.id]
+    assert [row.state for row in rows] == ["pending", "failed", "failed"] + ["pending"] * 4
+    assert {row.last_error for row in rows if row.state == "failed"} == {DROPPED}
+    assert [row.state for row in await hooks.rows() if row.webhook_id == calm.id] == ["pending"]
+    async with hooks.database.main.reading(EVERY_TENANT) as session:
+        (entry,) = await session.scalars(select(AuditEntry))
+    assert (entry.action, entry.target) == ("webhook.drop", str(hook.id))
+    assert entry.detail["deliveries"] == 2
+    await deliveries.settle(held, Outcome(200))
+    assert await deliveries.drop_surplus(most=4) == 0
+
+
+@sqlite_only
+async def test_a_backlog_goes_as_fast_as_it_is_taken(
+    hooks: Hooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A test that waited for the next look would not end.
+    monkeypatch.setattr(sending, "POLL_SECONDS", 10 * PATIENCE_SECONDS)
+    await hooks.add()
+    for _ in range(5):
+        await hooks.emit()
+    ending = asyncio.Event()
+    running = asyncio.create_task(hooks.sender().run(ending))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(hooks.got.received) < 5:  # noqa: ASYNC110 - the receiver sets no event
+            await asyncio.sleep(0.01)
+    ending.set()
+    await running
+    assert [row.state for row in await hooks.rows()] == ["delivered"] * 5
 
 
 @sqlite_only

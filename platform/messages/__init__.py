@@ -1,0 +1,1 @@
+"""The Messages API of Anthropic's clients: another way to put a chat."""
