@@ -169,7 +169,7 @@ class Generation:
             PlatformError: it refused one, or there is no engine.
         """
         while not all(slot.accepted for slot in self.slots):
-            await self._wait(None)
+            await self._wait()
 
     async def next(self, timeout: float | None = None) -> list[tuple[int, Delta]]:  # noqa: ASYNC109 - no news in time is an answer here
         """What came since the last call, one merged delta per job by its index; empty after `timeout` seconds of
@@ -179,7 +179,8 @@ class Generation:
             PlatformError: the generation failed; nothing more will come.
         """
         while self._running and not self._fresh:
-            if not await self._wait(timeout):
+            self._raise()
+            if not await self._pause(timeout):
                 return []
         if not self._fresh:
             self._raise()
@@ -195,7 +196,8 @@ class Generation:
             PlatformError: the generation failed.
         """
         while not self._fresh:
-            if not await self._wait(timeout):
+            self._raise()
+            if not await self._pause(timeout):
                 return False
         return True
 
@@ -207,7 +209,7 @@ class Generation:
         """
         self._only_the_end = True
         while self._running:
-            await self._wait(None)
+            await self._wait()
         self._raise()
         self._fresh = []
         return [_take(slot) for slot in self.slots]
@@ -248,8 +250,13 @@ class Generation:
         if self._error is not None:
             raise self._error
 
-    async def _wait(self, timeout: float | None) -> bool:  # noqa: ASYNC109 - as above
+    async def _wait(self) -> None:
         self._raise()
+        await self._pause(None)
+        self._raise()
+
+    async def _pause(self, timeout: float | None) -> bool:  # noqa: ASYNC109 - as above
+        """Whether there was news, a failure included, within `timeout` seconds."""
         loop = asyncio.get_running_loop()
         self._waiter = waiter = loop.create_future()
         self._deadline = math.inf if timeout is None else loop.time() + timeout
@@ -259,7 +266,6 @@ class Generation:
             came: bool = await waiter
         finally:
             self._waiter = None
-        self._raise()
         return came
 
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
