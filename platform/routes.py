@@ -2,6 +2,7 @@
 
 from loraplex.platform.accounts.compose import HANDLERS
 from loraplex.platform.audit.controller import AuditController
+from loraplex.platform.batches.controller import BatchController
 from loraplex.platform.catalog.alias_controller import AliasController
 from loraplex.platform.catalog.controller import AdapterController
 from loraplex.platform.catalog.download_controller import DownloadController
@@ -57,6 +58,7 @@ ROUTES = (
     MessageController,
     FileController,
     FileUploadController,
+    BatchController,
     LedgerController,
     UsageController,
     OrganizationController,

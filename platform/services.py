@@ -16,6 +16,9 @@ from loraplex.platform.auth.exposure import KeyExposure
 from loraplex.platform.auth.key_service import KeyService
 from loraplex.platform.auth.key_use import KeyUse
 from loraplex.platform.auth.middleware import AuthMiddleware
+from loraplex.platform.batches import work as batch_work
+from loraplex.platform.batches.endpoints import Endpoints
+from loraplex.platform.batches.service import Batches
 from loraplex.platform.catalog.aliases import Aliases
 from loraplex.platform.catalog.bases import BaseModels
 from loraplex.platform.catalog.download import Downloads
@@ -38,8 +41,9 @@ from loraplex.platform.imports.service import ImportService
 from loraplex.platform.imports.work import KIND as IMPORT
 from loraplex.platform.imports.work import ImportWork
 from loraplex.platform.inference.greedy import Greedy
+from loraplex.platform.inference.service import InferenceService
 from loraplex.platform.inference.templates import Templates
-from loraplex.platform.jobs.leases import JobQueue
+from loraplex.platform.jobs.leases import BATCH, JobQueue
 from loraplex.platform.jobs.runner import JobRunner
 from loraplex.platform.jobs.service import JobService
 from loraplex.platform.ledger.service import Ledger
@@ -55,6 +59,7 @@ from loraplex.platform.residency.names import Names
 from loraplex.platform.residency.overview import Overview
 from loraplex.platform.residency.pins import Pins
 from loraplex.platform.responses.retention import ResponseRetention
+from loraplex.platform.responses.service import Responses
 from loraplex.platform.responses.store import Keeping, ResponseStore
 from loraplex.platform.settings import Settings
 from loraplex.platform.storage.collection import Collection
@@ -131,6 +136,21 @@ def compose(settings: Settings, engines: EnginePool, drain: Drain) -> Services:
     contents = Contents(database, weights)
     files, file_uploads = Files(database, contents), FileUploads(database, contents)
     collection = Collection(database, weights, files, file_uploads, queue, counters.observe_garbage)
+    catalog = CatalogService(database, bases, pins, epochs, resolver)
+    inference = InferenceService(catalog, engines, templates, shares, metering, counters, tracing)
+    endpoints = Endpoints(inference, Responses(inference, responses))
+    batch_runner = JobRunner(
+        database,
+        JobQueue(database, batches=True),
+        {
+            BATCH: batch_work.BatchWork(
+                database, files, contents, endpoints, settings.data_dir / "spool"
+            )
+        },
+        counters.observe_job,
+        at_once=batch_work.AT_ONCE,
+        attempts=batch_work.ATTEMPTS,
+    )
     by_name: dict[str, object] = {
         "settings": settings,
         "engines": engines,
@@ -140,7 +160,7 @@ def compose(settings: Settings, engines: EnginePool, drain: Drain) -> Services:
         "tenants": TenantService(database, shares),
         "shares": shares,
         "keys": KeyService(database, authenticator),
-        "catalog": CatalogService(database, bases, pins, epochs, resolver),
+        "catalog": catalog,
         "aliases": Aliases(database, epochs),
         "golden": golden,
         "removals": removals,
@@ -156,6 +176,7 @@ def compose(settings: Settings, engines: EnginePool, drain: Drain) -> Services:
         "collection": collection,
         "files": files,
         "file_uploads": file_uploads,
+        "batches": Batches(database, files, batch_runner),
         "uploads": Uploads(database, intake, weights),
         "metering": metering,
         "tracing": tracing,
@@ -173,6 +194,7 @@ def compose(settings: Settings, engines: EnginePool, drain: Drain) -> Services:
         reaper.run,
         collection.run,
         runner.run,
+        batch_runner.run,
         pins.run,
         golden.run,
         key_use.run,

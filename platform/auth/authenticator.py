@@ -117,13 +117,17 @@ class Authenticator:
             key = await session.scalar(query)
         if key is None or not compare_digest(key.sha256, hash_token(token)) or key.revoked_at:
             return None
-        principal = Principal(
-            actor_id=key.id,
-            actor_name=key.name,
-            is_operator=key.tenant_id is None,
-            tenant_id=key.tenant_id,
-            tenant_name=key.tenant.name if key.tenant else None,
-            scopes=read_scopes(key.scopes),
-            adapters=None if key.adapters is None else frozenset(key.adapters),
-        )
-        return _Verified(principal, key.expires_at)
+        return _Verified(principal_of_key(key), key.expires_at)
+
+
+def principal_of_key(key: ApiKey) -> Principal:
+    """Whom a key stands for; its tenant must have been loaded."""
+    return Principal(
+        actor_id=key.id,
+        actor_name=key.name,
+        is_operator=key.tenant_id is None,
+        tenant_id=key.tenant_id,
+        tenant_name=key.tenant.name if key.tenant else None,
+        scopes=read_scopes(key.scopes),
+        adapters=None if key.adapters is None else frozenset(key.adapters),
+    )

@@ -67,6 +67,7 @@ class Principal:
         role: of a user in the tenant, None for keys and operators.
         adapters: the names of adapters a key is confined to, None for all.
         address: where the request comes from, as text; empty if unknown.
+        batch: on behalf of which batch, None: the client's own request.
     """
 
     actor_id: str
@@ -79,6 +80,7 @@ class Principal:
     role: Role | None = None
     adapters: frozenset[str] | None = None
     address: str = ""
+    batch: UUID | None = None
 
     @property
     def viewer(self) -> UUID | None:

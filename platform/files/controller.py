@@ -13,7 +13,7 @@ from loraplex.platform.auth.principal import Principal
 from loraplex.platform.errors import BadRequestError
 from loraplex.platform.files.ids import FILE, read, read_cursor
 from loraplex.platform.files.operations import ANCHOR, SECONDS, CreateFileOperation
-from loraplex.platform.files.owner import owner_of
+from loraplex.platform.files.owner import maker_of, owner_of
 from loraplex.platform.files.schemas import (
     PURPOSES,
     ExpiresAfter,
@@ -85,7 +85,8 @@ class FileController(Controller):
     ) -> FilePage:
         """Files, newest first unless told otherwise."""
         cursor = read_cursor(FILE, after)
-        rows = await files.list(owner_of(principal), purpose, cursor, limit + 1, order)
+        owner, maker = owner_of(principal), maker_of(principal)
+        rows = await files.list(owner, purpose, cursor, limit + 1, order, maker=maker)
         data = [FileOut.of(row) for row in rows[:limit]]
         first, last = (data[0].id, data[-1].id) if data else (None, None)
         return FilePage(data, first, last, len(rows) > limit)
@@ -98,7 +99,8 @@ class FileController(Controller):
         files: NamedDependency[Files],
     ) -> FileOut:
         """What is known of a file."""
-        return FileOut.of(await files.get(owner_of(principal), read(FILE, file_id)))
+        owner, maker = owner_of(principal), maker_of(principal)
+        return FileOut.of(await files.get(owner, read(FILE, file_id), maker=maker))
 
     @get(
         ["/v1/files/{file_id:str}/content", "/t/{tenant:str}/v1/files/{file_id:str}/content"],
@@ -111,7 +113,8 @@ class FileController(Controller):
         files: NamedDependency[Files],
     ) -> Stream:
         """The bytes of a file."""
-        file = await files.get(owner_of(principal), read(FILE, file_id))
+        owner, maker = owner_of(principal), maker_of(principal)
+        file = await files.get(owner, read(FILE, file_id), maker=maker)
         headers = {
             "content-length": str(file.size),
             "content-disposition": "attachment",
@@ -127,7 +130,8 @@ class FileController(Controller):
         files: NamedDependency[Files],
     ) -> FileDeleted:
         """Remove a file."""
-        await files.delete(owner_of(principal), read(FILE, file_id))
+        owner, maker = owner_of(principal), maker_of(principal)
+        await files.delete(owner, read(FILE, file_id), maker=maker)
         return FileDeleted(file_id)
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Literal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy import ColumnElement, delete, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from loraplex.platform.db.base import utc_now
@@ -77,13 +77,24 @@ class Files:
         await self._contents.adopt(session, blob_id, part)
         return file
 
-    async def get(self, tenant_id: UUID, file_id: UUID, param: str | None = None) -> File:
+    async def get(
+        self,
+        tenant_id: UUID,
+        file_id: UUID,
+        param: str | None = None,
+        *,
+        maker: str | None = None,
+    ) -> File:
         """One file.
 
+        Args:
+            param: what named it, if it was not the path.
+            maker: the key it must be of; None for any of the tenant.
+
         Raises:
-            NotFoundError: the tenant has no such file; `param` is what named it, if it was not the path.
+            NotFoundError: there is no such file.
         """
-        query = select(File).where(File.id == file_id, _is_there())
+        query = select(File).where(File.id == file_id, _is_there(), _made_by(maker))
         async with self._database.main.reading(tenant_id) as session:
             file = await session.scalar(query)
         if file is None:
@@ -97,9 +108,11 @@ class Files:
         after: UUID | None,
         limit: int,
         order: Literal["asc", "desc"],
+        *,
+        maker: str | None = None,
     ) -> Sequence[File]:
-        """Files by when they were made, those that follow `after`."""
-        query = select(File).where(_is_there()).limit(limit)
+        """Files by when they were made, those that follow `after`; of one key, if there is a `maker`."""
+        query = select(File).where(_is_there(), _made_by(maker)).limit(limit)
         if purpose is not None:
             query = query.where(File.purpose == purpose)
         if order == "asc":
@@ -115,13 +128,13 @@ class Files:
         """The bytes of a file."""
         return self._contents.read(file.tenant_id, file.id)
 
-    async def delete(self, tenant_id: UUID, file_id: UUID) -> None:
-        """Remove a file with its bytes.
+    async def delete(self, tenant_id: UUID, file_id: UUID, *, maker: str | None = None) -> None:
+        """Remove a file with its bytes; see `get`.
 
         Raises:
-            NotFoundError: the tenant has no such file.
+            NotFoundError: there is no such file.
         """
-        await self.get(tenant_id, file_id)
+        await self.get(tenant_id, file_id, maker=maker)
         async with self._database.main.writing(tenant_id) as session:
             blobs = await self._remove(session, [file_id])
         await self._contents.erase(blobs)
@@ -147,6 +160,10 @@ class Files:
         blobs = await self._contents.release(session, parts)
         await session.execute(delete(File).where(File.id.in_(file_ids)))
         return blobs
+
+
+def _made_by(maker: str | None) -> ColumnElement[bool]:
+    return true() if maker is None else File.created_by == maker
 
 
 def _is_there() -> ColumnElement[bool]:

@@ -191,6 +191,8 @@ class FileUploads:
         if not parts and any_old is None:
             return 0
         async with self._database.main.writing(EVERY_TENANT) as session:
+            # Asked again: an upload may have been completed meanwhile, and its parts are a file's now.
+            parts = (await session.scalars(late.with_for_update(of=FilePart))).all()
             blobs = await self._contents.release(session, parts)
             await session.execute(old)
         await self._contents.erase(blobs)

@@ -25,6 +25,9 @@ from loraplex.platform.inference.tool_parsers.port import (
     ToolParser,
 )
 
+# Characters that a parser gets at once: for each mark in a text it copies what is left of it.
+PIECE = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -111,7 +114,8 @@ class _Reader:
         if self._parser is None:
             events.append(TextDelta(text))
         else:
-            self._tell(self._parser.feed(text), events)
+            for at in range(0, len(text), PIECE):
+                self._tell(self._parser.feed(text[at : at + PIECE]), events)
 
     def _tell(self, pieces: list[Piece], events: list[ChatEvent]) -> None:
         for piece in pieces:

@@ -4,7 +4,8 @@ schemas, and thoughts in front of both."""
 import json
 from collections.abc import Sequence
 
-from loraplex.engine.structure import Structure
+from loraplex.engine.structure import Structure, StructureError
+from loraplex.engine.structured.sources import check_structure
 from loraplex.engine.tokenizer import Tokenizer
 from loraplex.platform.errors import BadRequestError
 from loraplex.platform.inference.chat_reader import Reading
@@ -22,7 +23,7 @@ def chat_structure(
     """The language of the whole output; None if it may be anything. `answer` is that of what is said.
 
     Raises:
-        BadRequestError: this model's special tokens cannot be part of it.
+        BadRequestError: this model's special tokens cannot be part of it, or a function's schema cannot be enforced.
     """
     form = reading.tools
     if form is None:
@@ -46,6 +47,7 @@ def _with_calls(
     tokenizer: Tokenizer,
 ) -> Json | None:
     newer = form.newer_mark is not None and tokenizer.special_id(form.newer_mark) is not None
+    _check_schemas(tools)
     if tools.choice == "required":
         calls = form.forced(tools.functions, newer=newer, single=tools.single)
         return calls if reading.opening else _opened(calls, form)
@@ -57,6 +59,17 @@ def _with_calls(
         calls = form.forced(_loose(tools), newer=newer, single=tools.single)
         return any_of([_format(answer), _opened(calls, form)])
     return form.strict(_loose(tools), single=tools.single)
+
+
+def _check_schemas(tools: Tools) -> None:
+    """Here, as an engine could not say where in the request a schema is that it refuses."""
+    for function, place in zip(tools.functions, tools.places, strict=True):
+        if tools.choice != "required" and function.name not in tools.strict:
+            continue
+        try:
+            check_structure(Structure("json_schema", json.dumps(function.parameters)))
+        except StructureError as error:
+            raise BadRequestError(f"{place}: {error}", param=place, code="invalid_value") from None
 
 
 def _opened(calls: Json, form: ToolFormat) -> Json:

@@ -65,6 +65,7 @@ class Tools:
 
     Attributes:
         functions: those that may be, with the schemas of their arguments; the model is shown no others.
+        places: where in the request their schemas are.
         shown: the same as chat templates expect them.
         choice: whether it must call one.
         strict: names of those whose arguments must fit their schemas even if it need not.
@@ -73,6 +74,7 @@ class Tools:
     """
 
     functions: tuple[Function, ...] = ()
+    places: tuple[str, ...] = ()
     shown: tuple[dict[str, object], ...] = ()
     choice: Choice = "none"
     strict: frozenset[str] = frozenset()
@@ -95,16 +97,23 @@ def read_tools(request: ChatRequest) -> Tools:
     if legacy:
         bodies = _legacy_functions(request)
         wanted = _legacy_choice(request, bodies)
-        field, single = "functions", True
+        field, of_each, single = "functions", "parameters", True
     else:
         bodies = _functions(request.tools or [])
         wanted = _choice(request, bodies)
-        field, single = "tools", request.parallel_tool_calls is False
+        field, of_each = "tools", "function.parameters"
+        single = request.parallel_tool_calls is False
     if wanted.choice == "none" or not bodies:
         return NO_TOOLS
-    bodies = [body for body in bodies if wanted.only is None or body.name in wanted.only]
+    chosen = [
+        (i, body)
+        for i, body in enumerate(bodies)
+        if wanted.only is None or body.name in wanted.only
+    ]
+    bodies = [body for _, body in chosen]
     return Tools(
         tuple(Function(body.name, body.parameters or _NO_PARAMETERS) for body in bodies),
+        tuple(f"{field}[{i}].{of_each}" for i, _ in chosen),
         tuple(_shown(body) for body in bodies),
         wanted.choice,
         frozenset(body.name for body in bodies if body.strict),

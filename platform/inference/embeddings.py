@@ -25,7 +25,8 @@ from loraplex.platform.inference.embedding_schemas import (
     EmbeddingUsage,
 )
 from loraplex.platform.inference.prompts import check_length, encode, tokenizer_of
-from loraplex.platform.inference.service import InferenceService, Work
+from loraplex.platform.inference.service import InferenceService
+from loraplex.platform.inference.work import Work
 
 # OpenAI's own limits of one request.
 MAX_INPUTS = 2048
@@ -120,7 +121,10 @@ def check_inputs(request: EmbeddingRequest) -> None:
             "input",
             "input: a list holds either texts, or token ids, or lists of token ids, not a mixture.",
         )
-    if kinds != {int} and len(inputs) > MAX_INPUTS:
+    if kinds == {int}:
+        # The others are looked at one by one; of these there can be millions.
+        return
+    if len(inputs) > MAX_INPUTS:
         raise _wrong(
             "input",
             f"input: {len(inputs)} inputs are more than {MAX_INPUTS}; send several requests.",

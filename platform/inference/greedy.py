@@ -18,7 +18,7 @@ from loraplex.platform.inference.chat_prompt import chat_prompt
 from loraplex.platform.inference.params import completion_params
 from loraplex.platform.inference.prompts import encode, read_prompts
 from loraplex.platform.inference.schemas import CompletionRequest
-from loraplex.platform.inference.service import Target
+from loraplex.platform.inference.target import Target
 from loraplex.platform.inference.templates import Templates
 from loraplex.platform.metering.account import Account
 from loraplex.platform.metering.limits import Demand

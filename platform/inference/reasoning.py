@@ -59,7 +59,7 @@ class ThoughtSplitter:
     def __init__(self, marks: Marks, stage: Stage) -> None:
         self._marks = marks
         self._until = Until(marks.end)
-        self._held = ""
+        self._held: list[str] = []
         self._at_start = True  # of thoughts, or of what is said after them: line ends are left out
         self.stage = stage
         self.thought = stage is Stage.THINKING
@@ -84,19 +84,22 @@ class ThoughtSplitter:
 
     def end(self) -> Split:
         """What was kept."""
-        held, self._held = self._held, ""
+        held, self._held = "".join(self._held), []
         return Split(self._until.end().rstrip() if self.stage is Stage.THINKING else "", held)
 
     def _open(self, text: str) -> str:
         """What remains to be read once it is clear whether there are thoughts."""
-        text, self._held = self._held + text, ""
+        if text.isspace():
+            self._held.append(text)  # it decides nothing, and there can be any amount of it
+            return ""
+        text, self._held = "".join((*self._held, text)), []
         start = text.lstrip()
         begin = self._marks.begin
         if start.startswith(begin):
             self.stage, self.thought = Stage.THINKING, True
             return start[len(begin) :]
         if begin.startswith(start):
-            self._held = text
+            self._held = [text]
             return ""
         self.stage, self._at_start = Stage.SAYING, False
         return text
@@ -116,20 +119,23 @@ class ThoughtCounter:
         self._tokenizer = tokenizer
         self._end_id = tokenizer.token_id(marks.end)
         self._pieces: list[str] = []
+        self._encoded = 0  # pieces that are in the count
         self._ended = False
         self._count = 0
 
     @property
     def tokens(self) -> int:
         """Those seen so far. Where the mark is no token of its own, the thoughts are encoded again."""
-        if self._end_id is not None:
-            return self._count
-        return len(self._tokenizer.encode("".join(self._pieces), add_special_tokens=False))
+        if self._end_id is None and self._encoded < len(self._pieces):
+            self._encoded = len(self._pieces)
+            text = "".join(self._pieces)
+            self._count = len(self._tokenizer.encode(text, add_special_tokens=False))
+        return self._count
 
     def see(self, token_ids: tuple[int, ...], thought: str) -> None:
         """Tokens that came while there was nothing said yet, and what they added to the thoughts."""
         if self._end_id is None:
-            self._pieces.append(thought)
+            self._pieces += [thought] if thought else []
         elif not self._ended:
             self._ended = self._end_id in token_ids
             self._count += token_ids.index(self._end_id) + 1 if self._ended else len(token_ids)

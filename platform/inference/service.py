@@ -1,122 +1,39 @@
 """Owns the way of a request to an engine: model name to version, text to tokens, fields to jobs."""
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
-from uuid import UUID
+from dataclasses import replace
 
 import msgspec
 
-from loraplex.engine.sampling_params import SamplingParams
 from loraplex.platform.auth.principal import Principal
-from loraplex.platform.catalog.defaults import Defaults, with_defaults
-from loraplex.platform.catalog.resolve import ResolvedVersion
+from loraplex.platform.catalog.defaults import with_defaults
 from loraplex.platform.catalog.service import CatalogService
-from loraplex.platform.engines.generation import Generation, Job
-from loraplex.platform.engines.messages import AdapterFile, TenantShare
+from loraplex.platform.engines.generation import Generation
 from loraplex.platform.engines.outcome import Outcome
-from loraplex.platform.engines.pool import EnginePool, ServedBase
+from loraplex.platform.engines.pool import EnginePool
 from loraplex.platform.errors import BadRequestError, ModelNotFoundError
-from loraplex.platform.inference.answer import (
-    Answer,
-    Heading,
-)
+from loraplex.platform.inference.answer import Answer, Heading
 from loraplex.platform.inference.bodies import Model
-from loraplex.platform.inference.chat_prompt import ChatPrompt, Speaker, chat_prompt
+from loraplex.platform.inference.chat_prompt import ChatPrompt, chat_prompt
 from loraplex.platform.inference.chat_writer import ChatWriter, chat_style
 from loraplex.platform.inference.checks import check_chat, check_completion
 from loraplex.platform.inference.completion_writer import CompletionWriter
 from loraplex.platform.inference.completions import read_completion
 from loraplex.platform.inference.costs import Costs
 from loraplex.platform.inference.dialects import Dialect, Opening, Spoken, W
-from loraplex.platform.inference.embedding_schemas import EmbeddingRequest
-from loraplex.platform.inference.params import chat_params, chat_priority, choices
+from loraplex.platform.inference.params import chat_params, chat_priority
 from loraplex.platform.inference.prompts import encode, tokenizer_of
 from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest, StreamOptions
+from loraplex.platform.inference.target import Asking, Target, asker_of
 from loraplex.platform.inference.templates import Templates
+from loraplex.platform.inference.work import Work, jobs_of, request_of, traced
 from loraplex.platform.metering.account import Account
-from loraplex.platform.metering.limits import Demand
 from loraplex.platform.metering.service import Metering
-from loraplex.platform.metering.work import Request
 from loraplex.platform.metrics import Metrics
-from loraplex.platform.tenants.shares import Entitlement, Shares
+from loraplex.platform.tenants.shares import Shares
 from loraplex.platform.tracing.tracing import Tracing
 
-# What names a model, and may say who asks.
-Asking = CompletionRequest | ChatRequest | EmbeddingRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a model name stands for at this moment, for one tenant."""
-
-    base: ServedBase
-    version: ResolvedVersion | None
-    tenant: UUID
-    entitlement: Entitlement
-
-    @property
-    def share(self) -> TenantShare:
-        """Whose turn the engine gives a request."""
-        weight, max_running = self.entitlement
-        limit = None if self.version is None else self.version.max_running
-        return TenantShare(str(self.tenant), weight, max_running, limit)
-
-    @property
-    def adapter(self) -> AdapterFile | None:
-        version = self.version
-        if version is None:
-            return None
-        return AdapterFile(version.identity, version.weights_sha256, version.size, version.config)
-
-    @property
-    def subject(self) -> str:
-        """The adapter or base model that answers, by which keys may be confined."""
-        return self.base.model.name if self.version is None else self.version.adapter
-
-    @property
-    def speaker(self) -> Speaker:
-        """Whose chat template it has.
-
-        Raises:
-            BadRequestError: the base model has no tokenizer.
-        """
-        own = None if self.version is None else self.version.chat_template
-        return Speaker(tokenizer_of(self.base.model), own)
-
-    @property
-    def defaults(self) -> Defaults | None:
-        """What a request gets that leaves fields out."""
-        return None if self.version is None else self.version.defaults
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Which version answers: of a name, an alias or a split it can be one or another."""
-        return {} if self.version is None else {"x-loraplex-version": self.version.model}
-
-    @property
-    def context(self) -> int | None:
-        """The most tokens of a prompt and its answer, once the engine has told."""
-        return self.base.context
-
-    @property
-    def cache_salt(self) -> bytes:
-        """Only requests of one tenant for one version may share prefix-cache blocks."""
-        digest = self.version.digest if self.version is not None else ""
-        parts = (self.base.model.config.fingerprint, digest, str(self.tenant))
-        return hashlib.sha256("\n".join(parts).encode()).digest()
-
-
-class Work(NamedTuple):
-    """What a request wants of an engine."""
-
-    endpoint: str
-    heading: Heading
-    prompts: Sequence[tuple[int, ...]]
-    params: SamplingParams
-    n: int
-    priority: int
+# After everything else of its tenant: the largest that clients may send is 1000.
+BATCH_PRIORITY = 1_000_000
 
 
 class InferenceService:
@@ -260,7 +177,7 @@ class InferenceService:
             return await self._target(principal, request)
 
     async def _target(self, principal: Principal, request: Asking) -> Target:
-        resolved = await self._catalog.resolve(principal, request.model, _asker(request))
+        resolved = await self._catalog.resolve(principal, request.model, asker_of(request))
         base = self._engines.for_base(resolved.base_name)
         # An operator's key resolves to nothing, see `CatalogService.resolve`.
         assert principal.tenant_id is not None
@@ -272,10 +189,12 @@ class InferenceService:
     ) -> Generation:
         """Reserve, then start the jobs; from here on the ledger row is settled however it ends."""
         client = target.base.client
+        if principal.batch is not None:
+            work = work._replace(priority=BATCH_PRIORITY)
         with costs.overhead(), self._tracing.step("reserve"):
-            reservation = await self._metering.reserve(_request(principal, target, work))
+            reservation = await self._metering.reserve(request_of(principal, target, work))
         costs.headers = {**reservation.headers, **target.headers}
-        base, trace = target.base.model.name, self._tracing.generation(_traced(target, work))
+        base, trace = target.base.model.name, self._tracing.generation(traced(target, work))
 
         def observe(outcome: Outcome) -> None:
             self._metrics.observe_answer(base, outcome)
@@ -289,7 +208,7 @@ class InferenceService:
             capped = replace(work.params, max_tokens=most, min_tokens=least)
             work = work._replace(params=capped)
         try:
-            jobs = _jobs(target, work, reservation.id.bytes)
+            jobs = jobs_of(target, work, reservation.id.bytes)
             return await client.generate(jobs, account.settle)
         except BaseException as error:
             account.give_up(error)
@@ -309,58 +228,3 @@ def _of_chat(error: BadRequestError, request: ChatRequest) -> BadRequestError:
     elif param == "max_tokens" and request.max_completion_tokens is not None:
         param = "max_completion_tokens"
     return BadRequestError(error.message, code=error.code, param=param)
-
-
-def _traced(target: Target, work: Work) -> dict[str, str]:
-    """What a trace says of a generation: names, and nothing that was asked or answered."""
-    known = {
-        "gen_ai.operation.name": work.endpoint,
-        "gen_ai.response.id": work.heading.id,
-        "loraplex.tenant": str(target.tenant),
-        "loraplex.base_model": target.base.model.name,
-    }
-    return known if target.version is None else {**known, "loraplex.version": target.version.model}
-
-
-def _asker(request: Asking) -> str | None:
-    """Whoever should meet the same version of a split again; None if the client does not say."""
-    asker = request.user
-    if isinstance(request, ChatRequest):
-        asker = asker or request.safety_identifier or request.prompt_cache_key
-    return asker or None
-
-
-def _request(principal: Principal, target: Target, work: Work) -> Request:
-    base, version = target.base.model, target.version
-    # Before the engine has told, what the model itself can.
-    context = target.context or base.config.max_position
-    wanted = work.params.max_tokens
-    demand = Demand(
-        prompt_tokens=sum(map(len, work.prompts)),
-        answers=len(work.prompts) * work.n,
-        # What asks for more the engine refuses, and says why; until then it must neither look like a matter of limits
-        # nor be more than the columns hold.
-        max_tokens=None if wanted is None else min(wanted, context),
-        room=context - max(map(len, work.prompts)),
-    )
-    request = Request(
-        target.tenant, principal.actor_id, work.heading.id, work.endpoint, base.name, demand
-    )
-    if version is None:
-        return request
-    return request._replace(
-        adapter_id=version.adapter_id,
-        adapter=version.adapter,
-        version=version.n,
-        version_id=version.id,
-        digest=version.digest,
-    )
-
-
-def _jobs(target: Target, work: Work, account: bytes) -> list[Job]:
-    adapter, salt, share = target.adapter, target.cache_salt, target.share
-    return [
-        Job(prompt, choice, adapter, salt, work.priority, share, account, at)
-        for at, prompt in enumerate(work.prompts)
-        for choice in choices(work.params, work.n)
-    ]

@@ -13,12 +13,14 @@ from loraplex.platform.inference.checks import check_chat
 from loraplex.platform.inference.costs import Costs
 from loraplex.platform.inference.prompts import encode, tokenizer_of
 from loraplex.platform.inference.schemas import (
+    MAX_MESSAGES,
     ChatRequest,
     CompletionRequest,
     Message,
     TokenId,
 )
-from loraplex.platform.inference.service import InferenceService, Target
+from loraplex.platform.inference.service import InferenceService
+from loraplex.platform.inference.target import Target
 
 # Nobody pays for this, so it must stay cheap: a million characters take half a second of one processor.
 MAX_CHARACTERS = 1_000_000
@@ -40,7 +42,9 @@ class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     model: str
     prompt: str | None = None
-    messages: Annotated[list[Message], msgspec.Meta(min_length=1)] | None = None
+    messages: (
+        Annotated[list[Message], msgspec.Meta(min_length=1, max_length=MAX_MESSAGES)] | None
+    ) = None
     tools: list[msgspec.Raw] | None = None
     add_special_tokens: bool | None = None
     add_generation_prompt: bool | None = None

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, CursorResult, Update, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from loraplex.platform.db.base import utc_now
 from loraplex.platform.db.database import Database
@@ -24,6 +24,8 @@ MAX_ATTEMPTS = 3  # holders that may die of one job before it is given up
 MAX_OPEN = 32  # jobs of one tenant that wait or run
 RUNNING_PER_TENANT = 2  # so that one tenant's imports do not hold up the others'
 KEPT = timedelta(days=30)  # a job that has ended
+# Batches take hours: they have runners of their own, and routes of their own that show them.
+BATCH = "batch"
 
 
 class JobState(StrEnum):
@@ -52,17 +54,22 @@ class Claim:
 
 
 class JobQueue:
-    """The jobs of all tenants, for those who run them."""
+    """The jobs of all tenants, for those who run them.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        batches: those that are batches, in place of all others.
+    """
+
+    def __init__(self, database: Database, *, batches: bool = False) -> None:
         self._database = database
+        self._batches = batches
 
     async def take(self) -> Claim | None:
         """The job that has waited longest and may run, now ours; None if there is none."""
         now = utc_now()
         # Looked at before, because taking one locks out every other writer on SQLite.
         async with self._database.main.reading(EVERY_TENANT) as session:
-            if await session.scalar(select(Job.id).where(_free(now)).limit(1)) is None:
+            if await session.scalar(select(Job.id).where(self._free(now)).limit(1)) is None:
                 return None
         other = aliased(Job)
         at_work = (
@@ -70,6 +77,7 @@ class JobQueue:
             .select_from(other)
             .where(
                 other.tenant_id == Job.tenant_id,
+                self._own(other.kind),
                 other.state == JobState.RUNNING,
                 other.locked_until >= now,
             )
@@ -77,7 +85,7 @@ class JobQueue:
         )
         query = (
             select(Job)
-            .where(_free(now), at_work < RUNNING_PER_TENANT)
+            .where(self._free(now), at_work < RUNNING_PER_TENANT)
             .order_by(Job.id)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -90,7 +98,7 @@ class JobQueue:
         """A job that was kept for this process when it was made; None if it is gone, or its tenant has enough at
         work."""
         running = select(func.count()).where(
-            Job.state == JobState.RUNNING, Job.locked_until >= utc_now()
+            self._own(Job.kind), Job.state == JobState.RUNNING, Job.locked_until >= utc_now()
         )
         async with self._database.main.writing(EVERY_TENANT) as session:
             query = select(Job).where(Job.id == job_id, Job.state == JobState.QUEUED)
@@ -133,14 +141,22 @@ class JobQueue:
         async with self._database.main.writing(EVERY_TENANT) as session:
             return cast("CursorResult[object]", await session.execute(old)).rowcount
 
+    def _free(self, now: object) -> ColumnElement[bool]:
+        unheld = or_(Job.locked_until.is_(None), Job.locked_until < now)
+        return self._own(Job.kind) & Job.state.in_(OPEN) & unheld
+
+    def _own(self, kind: ColumnElement[str] | InstrumentedAttribute[str]) -> ColumnElement[bool]:
+        return kind == BATCH if self._batches else kind != BATCH
+
 
 async def enqueue(session: AsyncSession, job: Job, *, keep: bool = False) -> None:
     """Within a transaction of the job's tenant: make a job. With `keep` it is for this process, which renews it.
 
     Raises:
-        ConflictError: the tenant has `MAX_OPEN` jobs that have not ended.
+        ConflictError: the tenant has `MAX_OPEN` jobs, or as many batches, that have not ended.
     """
-    count = select(func.count()).where(Job.tenant_id == job.tenant_id, Job.state.in_(OPEN))
+    alike = Job.kind == BATCH if job.kind == BATCH else Job.kind != BATCH
+    count = select(func.count()).where(Job.tenant_id == job.tenant_id, alike, Job.state.in_(OPEN))
     if (await session.scalar(count) or 0) >= MAX_OPEN:
         raise ConflictError(
             f"There are {MAX_OPEN} jobs that have not ended; wait for one.", code="too_many_jobs"
@@ -162,10 +178,6 @@ async def succeed(session: AsyncSession, claim: Claim, result: dict[str, object]
 
 class JobLostError(Exception):
     """Somebody else has the job now, or cancelled it."""
-
-
-def _free(now: object) -> ColumnElement[bool]:
-    return Job.state.in_(OPEN) & or_(Job.locked_until.is_(None), Job.locked_until < now)
 
 
 def _claim(job: Job) -> Claim:

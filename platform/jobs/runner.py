@@ -23,7 +23,6 @@ POLL_SECONDS = 5.0
 STOP_SECONDS = 3.0
 
 _OURS = "Something went wrong on our side; quote the job's id when you report it."
-_GIVEN_UP = f"It was begun {MAX_ATTEMPTS} times and the server stopped each time; try again later."
 
 
 class JobStoppedError(Exception):
@@ -82,6 +81,8 @@ class JobRunner:
 
     Args:
         ended: told the kind and the state of each job that ended here.
+        at_once: of them in one worker.
+        attempts: how many holders may die of one job before it is given up.
     """
 
     def __init__(
@@ -90,11 +91,16 @@ class JobRunner:
         queue: JobQueue,
         kinds: Mapping[str, JobKind],
         ended: Callable[[str, str], None],
+        *,
+        at_once: int = AT_ONCE,
+        attempts: int = MAX_ATTEMPTS,
     ) -> None:
         self._database = database
         self._queue = queue
         self._kinds = kinds
         self._ended = ended
+        self._at_once = at_once
+        self._attempts = attempts
         self._woken = asyncio.Event()
         self._own: list[UUID] = []
         self._log = structlog.get_logger()
@@ -129,7 +135,7 @@ class JobRunner:
     async def _fill(self, working: dict[asyncio.Task[None], Progress]) -> None:
         for task in [task for task in working if task.done()]:
             del working[task]
-        while len(working) < AT_ONCE and (claim := await self._take()) is not None:
+        while len(working) < self._at_once and (claim := await self._take()) is not None:
             progress = Progress()
             task = asyncio.create_task(self._work(claim, progress))
             task.add_done_callback(lambda _: self.wake())
@@ -164,8 +170,11 @@ class JobRunner:
             return
         renewing = asyncio.create_task(self._renew(claim, progress))
         try:
-            if claim.attempt > MAX_ATTEMPTS:
-                await self._fail(claim, _GIVEN_UP)
+            if claim.attempt > self._attempts:
+                await self._fail(
+                    claim,
+                    f"It was begun {self._attempts} times and the server stopped each time; try again later.",
+                )
                 return
             await kind.run(claim, progress)
             self._ended(claim.kind, JobState.SUCCEEDED)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CursorResult, select, true, update
+from sqlalchemy import ColumnElement, CursorResult, select, update
 
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.db.audit import record
@@ -12,7 +12,7 @@ from loraplex.platform.db.base import utc_now
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Job
 from loraplex.platform.errors import ConflictError, NotFoundError
-from loraplex.platform.jobs.leases import OPEN, JobState
+from loraplex.platform.jobs.leases import BATCH, OPEN, JobState
 
 CANCELLED = "It was cancelled."
 
@@ -71,8 +71,9 @@ class JobService:
 
 
 def _seen_by(actor: Principal) -> ColumnElement[bool]:
-    """Jobs are about an adapter, by name; a key that is confined to some sees theirs."""
+    """Jobs are about an adapter, by name; a key that is confined to some sees theirs. Batches are shown elsewhere."""
+    about_adapters = Job.kind != BATCH
     if actor.adapters is None:
-        return true()
+        return about_adapters
     named: ColumnElement[str] = Job.request["name"].as_string()
-    return named.in_(actor.adapters)
+    return about_adapters & named.in_(actor.adapters)

@@ -6,6 +6,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from loraplex.platform.db.models import LedgerEntry
+from loraplex.platform.files.ids import BATCH, optional
 from loraplex.platform.limits.money import amount
 from loraplex.platform.residency.names import AdapterName, evictor
 
@@ -43,6 +44,7 @@ class RequestOut(Struct):
     decode_ms: float | None
     preemptions: int
     evicted_by: str | None
+    batch: str | None
 
     @classmethod
     def of(
@@ -74,6 +76,7 @@ class RequestOut(Struct):
             decode_ms=row.decode_ms,
             preemptions=row.preemptions,
             evicted_by=evictor(row.evicted_by, viewer, names),
+            batch=optional(BATCH, row.batch_id),
         )
 
 

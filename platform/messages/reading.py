@@ -1,12 +1,14 @@
 """Owns reading the messages of a request: blocks of text, calls and their results, as messages of a chat."""
 
+from typing import NamedTuple
+
 import msgspec
 
 from loraplex.platform.body import decode_part
 from loraplex.platform.errors import BadRequestError
 from loraplex.platform.inference.dialects import refused
-from loraplex.platform.inference.schemas import NULL, FunctionCall, Message, ToolCall
-from loraplex.platform.messages.schemas import Given, PromptFields
+from loraplex.platform.inference.schemas import MAX_MESSAGES, NULL, FunctionCall, Message, ToolCall
+from loraplex.platform.messages.schemas import PromptFields
 
 
 class _Kind(msgspec.Struct, frozen=True):
@@ -28,7 +30,7 @@ class _Text(_Block, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class _Use(_Block, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: str
     name: str
-    input: dict[str, msgspec.Raw]
+    input: msgspec.Raw
     caller: msgspec.Raw = NULL
     toolset_name: str | None = None
 
@@ -45,6 +47,16 @@ class _Thinking(_Block, frozen=True, forbid_unknown_fields=True, kw_only=True):
     signature: str = ""
 
 
+# Each is looked at on its own; a body of 8 MiB has room for 300,000, which would take seconds.
+MAX_BLOCKS = 4 * MAX_MESSAGES
+
+
+class _BlockOf(NamedTuple):
+    kind: str
+    raw: msgspec.Raw
+    path: str
+
+
 def read_messages(request: PromptFields) -> list[Message]:
     """The conversation of a request.
 
@@ -54,16 +66,20 @@ def read_messages(request: PromptFields) -> list[Message]:
     result: list[Message] = []
     if bytes(request.system) != b"null":
         result.append(Message("system", _texts(request.system, "system")))
+    left = MAX_BLOCKS
     for i, message in enumerate(request.messages):
-        path = f"messages[{i}].content"
+        blocks = _blocks(message.content, f"messages[{i}].content")
+        left -= len(blocks)
+        if left < 0:
+            raise _too_many()
         if message.role == "user":
-            result += _asked(message, path)
+            result += _asked(blocks)
         else:
-            result.append(_answered(message, path))
+            result.append(_answered(blocks))
     return result
 
 
-def _asked(message: Given, path: str) -> list[Message]:
+def _asked(blocks: list[_BlockOf]) -> list[Message]:
     """Results of calls and what the user says, in their order."""
     result: list[Message] = []
     texts: list[str] = []
@@ -73,7 +89,7 @@ def _asked(message: Given, path: str) -> list[Message]:
             result.append(Message("user", "\n".join(texts)))
             texts.clear()
 
-    for kind, raw, at in _blocks(message.content, path):
+    for kind, raw, at in blocks:
         if kind == "text":
             texts.append(decode_part(raw, _Text, at).text)
         elif kind == "tool_result":
@@ -85,19 +101,20 @@ def _asked(message: Given, path: str) -> list[Message]:
     return result
 
 
-def _answered(message: Given, path: str) -> Message:
+def _answered(blocks: list[_BlockOf]) -> Message:
     """What the model thought, said and called."""
     texts: list[str] = []
     thoughts: list[str] = []
     calls: list[ToolCall] = []
-    for kind, raw, at in _blocks(message.content, path):
+    for kind, raw, at in blocks:
         if kind == "text":
             texts.append(decode_part(raw, _Text, at).text)
         elif kind == "thinking":
             thoughts.append(decode_part(raw, _Thinking, at).thinking)
         elif kind == "tool_use":
             use = decode_part(raw, _Use, at)
-            arguments = msgspec.json.encode(use.input).decode()
+            decode_part(use.input, dict[str, object], f"{at}.input")
+            arguments = bytes(use.input).decode()
             calls.append(ToolCall(use.id, FunctionCall(use.name, arguments)))
         else:
             raise _unknown(kind, at)
@@ -116,27 +133,42 @@ def _result(block: _Result, path: str) -> Message:
 
 def _texts(content: msgspec.Raw, path: str) -> str:
     """Content that is text alone."""
-    texts = []
-    for kind, raw, at in _blocks(content, path):
+    if bytes(content)[:1] == b'"':
+        return decode_part(content, str, path)
+    kinds = [block.type for block in decode_part(content, list[_Kind], path)]
+    if not kinds:
+        raise _empty(path)
+    for i, kind in enumerate(kinds):
         if kind != "text":
-            raise _unknown(kind, at)
-        texts.append(decode_part(raw, _Text, at).text)
-    return "\n".join(texts)
+            raise _unknown(kind, f"{path}[{i}]")
+    return "\n".join(block.text for block in decode_part(content, list[_Text], path))
 
 
-def _blocks(content: msgspec.Raw, path: str) -> list[tuple[str, msgspec.Raw, str]]:
+def _blocks(content: msgspec.Raw, path: str) -> list[_BlockOf]:
     """Kind, block and where it is; text stands for one block of it."""
     if bytes(content)[:1] == b'"':
         block = _Text(type="text", text=decode_part(content, str, path))
-        return [("text", msgspec.Raw(msgspec.json.encode(block)), path)]
+        return [_BlockOf("text", msgspec.Raw(msgspec.json.encode(block)), path)]
     given = decode_part(content, list[msgspec.Raw], path)
     if not given:
-        raise BadRequestError(f"{path}: it has no blocks.", param=path, code="invalid_value")
-    at = [f"{path}[{i}]" for i in range(len(given))]
+        raise _empty(path)
+    if len(given) > MAX_BLOCKS:
+        raise _too_many()
+    kinds = decode_part(content, list[_Kind], path)
     return [
-        (decode_part(block, _Kind, where).type, block, where)
-        for block, where in zip(given, at, strict=True)
+        _BlockOf(block.type, raw, f"{path}[{i}]")
+        for i, (block, raw) in enumerate(zip(kinds, given, strict=True))
     ]
+
+
+def _too_many() -> BadRequestError:
+    return BadRequestError(
+        f"messages take at most {MAX_BLOCKS} blocks.", param="messages", code="invalid_value"
+    )
+
+
+def _empty(path: str) -> BadRequestError:
+    return BadRequestError(f"{path}: it has no blocks.", param=path, code="invalid_value")
 
 
 def _unknown(kind: str, path: str) -> BadRequestError:

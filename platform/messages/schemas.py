@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from loraplex.platform.inference.schemas import NULL, Int, Seed, TokenId
+from loraplex.platform.inference.chat_tools import MAX_FUNCTIONS
+from loraplex.platform.inference.schemas import MAX_MESSAGES, NULL, Int, Seed, TokenId
 
 
 class Given(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,9 +61,9 @@ class PromptFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What makes the prompt, be it to answer or to count. Fields typed `Raw` have several shapes or none."""
 
     model: str
-    messages: Annotated[list[Given], msgspec.Meta(min_length=1)]
+    messages: Annotated[list[Given], msgspec.Meta(min_length=1, max_length=MAX_MESSAGES)]
     system: msgspec.Raw = NULL
-    tools: list[msgspec.Raw] | None = None
+    tools: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_FUNCTIONS)] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None

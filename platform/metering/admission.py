@@ -1,6 +1,7 @@
 """Owns whether a request is admitted and how much it may write: the rules of all limits. No database here."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -16,6 +17,9 @@ MOST_OF_A_LIMIT = 4
 # If not even this much is left for each answer, or all there would be room for, such a request is refused: an answer
 # that breaks off within its first sentence helps nobody. It is OpenAI's default for completions.
 LEAST_ANSWER = 16
+# Of what per-minute tokens and concurrency allow, lines of batches leave this part to requests that somebody waits for.
+# They are no requests per minute: a batch would use these up in its first second.
+LEFT_BY_BATCHES = 2
 # Nobody knows when a running request ends.
 CONCURRENCY_RETRY_SECONDS = 1.0
 
@@ -58,7 +62,13 @@ def admit(
     refusals = [
         refusal
         for limits, meter in limited
-        for refusal in _refusals(limits, meter, grant, _whose(meter, adapter), now)
+        for refusal in _refusals(
+            _for_batches(limits, grant) if demand.batch else limits,
+            meter,
+            grant,
+            _whose(meter, adapter),
+            now,
+        )
     ]
     if refusals:
         # What does not help to wait for comes first, then the longest wait; among equals the first.
@@ -72,6 +82,22 @@ def admit(
             headers=ratelimit_headers(limited, now),
         )
     return grant
+
+
+def _for_batches(limits: Limits, grant: Grant) -> Limits:
+    """What limits allow a line of a batch. One larger than its part of the tokens may have all, when nobody uses them;
+    a limit of zero admits nothing of anybody."""
+    tokens, running = limits.tokens_per_minute, limits.max_concurrent
+    if tokens is not None and grant.tokens <= tokens // LEFT_BY_BATCHES:
+        tokens //= LEFT_BY_BATCHES
+    if running is not None and running > 1:
+        running //= LEFT_BY_BATCHES
+    return replace(
+        limits,
+        requests_per_minute=0 if limits.requests_per_minute == 0 else None,
+        tokens_per_minute=tokens,
+        max_concurrent=running,
+    )
 
 
 def _each(limited: Sequence[Limited], demand: Demand, price: Price) -> int:

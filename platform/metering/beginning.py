@@ -59,6 +59,7 @@ def _add_running(connection: Connection, state: MeterState) -> None:
             LEDGER.c.reserved_tokens,
             LEDGER.c.reserved_nanos,
             LEDGER.c.limited,
+            LEDGER.c.batch_id,
         )
         .where(LEDGER.c.state == RESERVED, _of(state))
         .order_by(LEDGER.c.id)
@@ -67,7 +68,9 @@ def _add_running(connection: Connection, state: MeterState) -> None:
     rows = (connection.execute(running)).all()
     for row in rows:
         state.running += 1
-        state.add(row.created_at, requests=1, tokens=row.reserved_tokens, nanos=row.reserved_nanos)
+        counted = int(row.batch_id is None)
+        tokens, nanos = row.reserved_tokens, row.reserved_nanos
+        state.add(row.created_at, requests=counted, tokens=tokens, nanos=nanos)
     if rows:
         mark = update(LEDGER).where(LEDGER.c.id == bindparam("b_id"))
         own = list(state.subject)
@@ -85,11 +88,12 @@ def _add_running(connection: Connection, state: MeterState) -> None:
 
 def _add_ended(connection: Connection, state: MeterState, now: datetime) -> None:
     running = state.month_tokens, state.month_cost_nanos
-    last = select(LEDGER.c.created_at, LEDGER.c.prompt_tokens + LEDGER.c.output_tokens).where(
+    taken = LEDGER.c.prompt_tokens + LEDGER.c.output_tokens
+    last = select(LEDGER.c.created_at, taken, LEDGER.c.batch_id).where(
         LEDGER.c.state != RESERVED, LEDGER.c.id >= first_id(now - _WINDOW), _of(state)
     )
-    for created_at, tokens in connection.execute(last):
-        state.add(created_at, requests=1, tokens=tokens, nanos=0)
+    for created_at, tokens, batch_id in connection.execute(last):
+        state.add(created_at, requests=int(batch_id is None), tokens=tokens, nanos=0)
     month = select(
         func.coalesce(func.sum(ROLLUP.c.prompt_tokens + ROLLUP.c.output_tokens), 0),
         func.coalesce(func.sum(ROLLUP.c.cost_nanos), 0),

@@ -51,9 +51,11 @@ class Demand(NamedTuple):
         answers: generations it starts.
         max_tokens: the most that each may write, None if the request does not say: then as many as fit.
         room: the most that each can write, by the model's context length.
+        batch: it is a line of a batch, which leaves room for requests that somebody waits for.
     """
 
     prompt_tokens: int
     answers: int
     max_tokens: int | None
     room: int
+    batch: bool = False

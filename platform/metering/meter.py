@@ -53,7 +53,7 @@ class MeterState:
         if part is not None:
             part[1] += requests
             part[2] += tokens
-        elif requests:
+        elif requests or tokens > 0:  # lines of batches are no requests, and have tokens
             self.window.append([slot, requests, tokens])
         if month_of(at) == self.month:
             self.month_tokens += tokens

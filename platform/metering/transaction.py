@@ -154,7 +154,8 @@ class Transaction:
                 continue
             for _, meter in limited:
                 meter.running += 1
-                meter.add(self._now, requests=1, tokens=grant.tokens, nanos=grant.nanos)
+                counted = 0 if request.demand.batch else 1
+                meter.add(self._now, requests=counted, tokens=grant.tokens, nanos=grant.nanos)
                 self._changed.add(meter.subject)
             reserving.id = new_id(self._now)
             rows.append(self._row(reserving, grant, [meter.subject for _, meter in limited]))
@@ -185,6 +186,7 @@ class Transaction:
             "version": request.version,
             "version_id": request.version_id,
             "digest": request.digest,
+            "batch_id": request.batch_id,
             "finish_reason": RUNNING,
             "prompt_tokens": 0,
             "cached_tokens": 0,

@@ -18,6 +18,7 @@ class Request(NamedTuple):
         answer_id: the id in the answer's body.
         endpoint: "completions" or "chat".
         adapter, version, version_id, adapter_id, digest: None for the base model itself.
+        batch_id: of which batch it is a line, None of none.
     """
 
     tenant_id: UUID
@@ -31,6 +32,7 @@ class Request(NamedTuple):
     version: int | None = None
     version_id: UUID | None = None
     digest: str | None = None
+    batch_id: UUID | None = None
 
     @property
     def subjects(self) -> tuple[Subject, ...]:

@@ -7,7 +7,7 @@ import msgspec
 from loraplex.platform.body import decode_part
 from loraplex.platform.errors import BadRequestError
 from loraplex.platform.inference.dialects import refused
-from loraplex.platform.inference.schemas import NULL
+from loraplex.platform.inference.schemas import MAX_MESSAGES, NULL
 from loraplex.platform.responses.items import (
     CallItem,
     CallOutputItem,
@@ -88,6 +88,11 @@ def read_input(value: msgspec.Raw) -> list[Item]:
     given = decode_part(value, list[msgspec.Raw], "input")
     if not given:
         raise BadRequestError("input: it has no items.", param="input", code="invalid_value")
+    # Before they are looked at one by one: a body of 8 MiB has room for 250,000, which take seconds.
+    if len(given) > MAX_MESSAGES:
+        raise BadRequestError(
+            f"input takes at most {MAX_MESSAGES} items.", param="input", code="invalid_value"
+        )
     return [_read(item, f"input[{i}]") for i, item in enumerate(given)]
 
 

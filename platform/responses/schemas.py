@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from loraplex.platform.inference.chat_tools import MAX_FUNCTIONS
 from loraplex.platform.inference.schemas import NULL, Int, Seed, TokenId
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -55,7 +56,7 @@ class InputFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     input: msgspec.Raw = NULL
     instructions: str | None = None
     previous_response_id: str | None = None
-    tools: list[msgspec.Raw] | None = None
+    tools: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_FUNCTIONS)] | None = None
     tool_choice: msgspec.Raw = NULL
     parallel_tool_calls: bool | None = None
     text: Text | None = None

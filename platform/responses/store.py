@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, CursorResult, and_, delete, select, true, update
+from sqlalchemy import ColumnElement, CursorResult, and_, delete, func, select, true, update
 
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.db.base import utc_now
@@ -25,6 +25,8 @@ PREFIX = "resp_"
 _ID = re.compile(rf"{PREFIX}[0-9a-f]{{24}}")
 # Longer conversations do not fit into any context; it bounds what one query asks for.
 LONGEST_CHAIN = 1000
+# Of all of one: they are read in one go. A context's worth of text is far smaller; log-probabilities are not.
+LARGEST_CHAIN = 64 * 1024**2
 # Between two looks of the chore at how much is kept, a worker may add this much above what a tenant may keep.
 UNNOTICED_BYTES = 64 * 1024**2
 
@@ -132,6 +134,7 @@ class ResponseStore:
             raise _unusable(f"The response {response_id!r} was {response.status}.")
         if len(row.chain) >= LONGEST_CHAIN:
             raise _unusable(f"The response {response_id!r} builds on {LONGEST_CHAIN} others.")
+        await self._check_size(actor, [*row.chain, response_id])
         before = await self._items(actor, row.chain)
         if before is None:
             raise _unusable(f"A response that {response_id!r} builds on has been deleted.")
@@ -171,6 +174,13 @@ class ResponseStore:
             return None
         links = [rows[link] for link in chain]
         return [item for row in links for item in (*_own_items(row), *_response(row).output)]
+
+    async def _check_size(self, actor: Principal, chain: list[str]) -> None:
+        query = select(func.sum(StoredResponse.size)).where(self._visible(actor, chain))
+        async with self._store.reading(_tenant(actor)) as session:
+            size = await session.scalar(query)
+        if (size or 0) > LARGEST_CHAIN:
+            raise _unusable(f"What {chain[-1]!r} builds on is more than {LARGEST_CHAIN} bytes.")
 
     def _visible(self, actor: Principal, ids: Sequence[str]) -> ColumnElement[bool]:
         return and_(

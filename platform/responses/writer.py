@@ -87,6 +87,8 @@ class ResponseWriter:
 
     def _logprobs(self) -> list[Logprob]:
         """Of the tokens since the last call, without those of thoughts, which come first."""
+        if not self._untold:
+            return []
         thoughts = max(0, self._reader.reasoning_tokens - self._told)
         entries, self._untold = self._untold, []
         self._told += len(entries)

@@ -23,6 +23,10 @@ class Event(StrEnum):
     GOLDEN_FAILED = "adapter.golden.failed"
     IMPORT_SUCCEEDED = "adapter.import.succeeded"
     IMPORT_FAILED = "adapter.import.failed"
+    BATCH_COMPLETED = "batch.completed"
+    BATCH_FAILED = "batch.failed"
+    BATCH_EXPIRED = "batch.expired"
+    BATCH_CANCELLED = "batch.cancelled"
     KEY_CREATED = "key.created"
     KEY_REVOKED = "key.revoked"
     KEY_ROTATED = "key.rotated"
@@ -40,6 +44,10 @@ MEANINGS: Mapping[Event, str] = {
     Event.GOLDEN_FAILED: "A version answered a golden prompt otherwise than expected.",
     Event.IMPORT_SUCCEEDED: "An import ended with a version.",
     Event.IMPORT_FAILED: "An import ended without a version.",
+    Event.BATCH_COMPLETED: "A batch has run to its end.",
+    Event.BATCH_FAILED: "A batch was refused, or could not go on.",
+    Event.BATCH_EXPIRED: "A batch did not end within its 24 hours.",
+    Event.BATCH_CANCELLED: "A batch was cancelled.",
     Event.KEY_CREATED: "An API key was made.",
     Event.KEY_REVOKED: "An API key was revoked.",
     Event.KEY_ROTATED: "An API key was replaced by a new one.",

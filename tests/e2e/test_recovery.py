@@ -1,6 +1,7 @@
 """Processes that die: engines, API workers, the parent. And starts that cannot succeed."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import openai
 import psutil  # type: ignore[import-untyped]  # ships no types
 import pytest
 
@@ -105,6 +107,50 @@ def stream_until_workers_die(own: Serve, tenant: Tenant) -> None:
         for number, _ in enumerate(answer.iter_lines()):
             if number == 3:
                 own.kill(API)
+
+
+def test_a_batch_survives_its_api_workers(own: Serve, tenant: Tenant) -> None:
+    """Killed, not ended; its lease is then taken for over, which would take a minute."""
+    lines = []
+    for n in range(24):
+        body = {"model": "one", "prompt": f"Line {n}", "max_tokens": 4, "ignore_eos": True}
+        if n >= 2:
+            body["max_tokens"] = 200
+        url = "/v1/completions"
+        lines.append({"custom_id": str(n), "method": "POST", "url": url, "body": body})
+    content = "\n".join(json.dumps(line) for line in lines).encode()
+    with openai.OpenAI(api_key=tenant.key, base_url=f"{own.url}/v1") as client:
+        file = client.files.create(file=("in.jsonl", content), purpose="batch")
+        batch = client.batches.create(
+            input_file_id=file.id, endpoint="/v1/completions", completion_window="24h"
+        )
+
+        def through() -> int:
+            counts = client.batches.retrieve(batch.id).request_counts
+            return 0 if counts is None else counts.completed
+
+        own.wait(lambda: through() >= 2)
+        own.kill(API)
+        with sqlite3.connect(own.log.parent / "loraplex.db", timeout=30) as database:
+            # What a worker had written when it was killed, and what it had under way.
+            kept = database.execute("SELECT count(*) FROM batch_result").fetchone()[0]
+            database.execute("UPDATE job SET locked_until = '2000-01-01' WHERE kind = 'batch'")
+        database.close()
+        own.wait(lambda: client.batches.retrieve(batch.id).status == "completed")
+        batch = client.batches.retrieve(batch.id)
+        assert batch.output_file_id is not None
+        output = client.files.content(batch.output_file_id).text.splitlines()
+    assert [json.loads(line)["custom_id"] for line in output] == [str(n) for n in range(24)]
+    assert 2 <= kept < 24
+    database = sqlite3.connect(own.log.parent / "loraplex.db", timeout=30)
+    try:
+        query = "SELECT count(*) FROM ledger WHERE batch_id IS NOT NULL AND state = ?"
+        own.wait(lambda: database.execute(query, ("reserved",)).fetchone() == (0,))
+        (settled,) = database.execute(query, ("settled",)).fetchone()
+    finally:
+        database.close()
+    # Recorded lines have one row; those under way may have two.
+    assert 24 <= settled <= 24 + 16
 
 
 @pytest.mark.parametrize(

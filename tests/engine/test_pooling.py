@@ -151,6 +151,7 @@ def test_unusable_numbers_fail_that_request_alone(
     for i, (prompt, handle) in enumerate(zip(prompts, handles, strict=True)):
         params = SamplingParams(max_tokens=0, pooling=Pooling("mean", normalize=True))
         engine.add(Request(str(i), tuple(prompt), params, handle))
+    engine._runner._pieces = None  # captured steps would not come by here
     decoder = engine._runner._decoder
     hidden = decoder.hidden
 

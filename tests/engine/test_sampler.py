@@ -263,7 +263,7 @@ def test_launch_never_waits_for_the_device() -> None:
         ("top_p", 0.0),
         ("top_k", -2),
         ("min_p", 1.5),
-        ("max_tokens", 0),
+        ("max_tokens", -1),
         ("min_tokens", 99),
         ("logprobs", 21),
         ("stop", ("",)),

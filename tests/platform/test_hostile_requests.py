@@ -176,3 +176,57 @@ async def test_uploads_with_bytes_and_numbers_out_of_range(api: Api, adapter_dir
         ]
         answer = await api.client.put(f"/api/v1/uploads/{upload}", content=b"xx", headers=headers)
         assert (answer.status_code, answer.json()["param"]) == (400, "content-range"), value[:20]
+
+
+ASKS = b'{"model": "tiny", "input": "x", %s}'
+SAYS = b'{"model": "tiny", "max_tokens": 1, "messages": %s}'
+USE = b"""[{"role": "user", "content": "x"}, {"role": "assistant", "content":
+    [{"type": "tool_use", "id": "a", "name": "f", "input": {"a": %s}}]}]"""
+
+
+@sqlite_only
+async def test_parts_of_other_dialects_that_are_looked_at_late(api: Api) -> None:
+    key = await api.tenant("acme")
+    responses = [
+        (ASKS % (b'"tool_choice": ' + raw), "tool_choice")
+        for raw in (b"5", b"[1]", b"true", b'"\xff"', b'{"a": 1e999}', b'{"a": "\xff"}', DEEP)
+    ]
+    messages = [
+        (SAYS % (USE % raw), "messages[1].content[0].input")
+        for raw in (b'"\xff"', b"1e999", b"9" * 5000)
+    ]
+    for path, bodies in (("/v1/responses", responses), ("/v1/messages", messages)):
+        for body, place in bodies:
+            answer = await send(api, "POST", path, key, body)
+            assert answer.status_code == 400, (body[:200], answer.text)
+            assert body is responses[-1][0] or place in answer.text, (body[:200], answer.text)
+
+
+@sqlite_only
+async def test_lists_are_counted_before_their_items_are_looked_at(api: Api) -> None:
+    """A body of 8 MiB has room for 250,000 of them, which would hold up everybody for seconds."""
+    key = await api.tenant("acme")
+
+    def row(item: bytes, count: int) -> bytes:
+        return b"[" + b", ".join([item] * count) + b"]"
+
+    content = b'[{"role": "user", "content": %s}]'
+    cases = (
+        ("/v1/responses", b'{"model": "tiny", "input": %s}' % row(b"0", 8193), "8192"),
+        ("/v1/responses", ASKS % (b'"tools": ' + row(b"0", 129)), "128"),
+        ("/v1/messages", SAYS % row(b'{"role": "user", "content": 0}', 8193), "8192"),
+        ("/v1/messages", SAYS % (content % row(b'{"type": "x"}', 32769)), "32768"),
+        (
+            "/v1/messages",
+            b'{"tools": %s, ' % row(b"0", 129) + (SAYS % (content % b'"x"'))[1:],
+            "128",
+        ),
+        (
+            "/tokenize",
+            SAYS.replace(b'"max_tokens": 1, ', b"") % row(b'{"role": "user"}', 8193),
+            "8192",
+        ),
+    )
+    for path, body, most in cases:
+        answer = await send(api, "POST", path, key, body)
+        assert (answer.status_code, most in answer.text) == (400, True), (path, most, answer.text)

@@ -40,6 +40,9 @@ ABSENT = {
     "model": "absent",
     "base": "absent",
     "response_id": "resp_" + "0" * 24,
+    "file_id": f"file-{UUID(int=9).hex}",
+    "file_upload_id": f"upload_{UUID(int=9).hex}",
+    "batch_id": f"batch_{UUID(int=9).hex}",
 }
 RESPONSE = "resp_" + "a" * 24
 _NO_ID = "00000000-0000-7000-8000-000000000000"
@@ -133,12 +136,34 @@ async def world(api: Api, adapter_dir: Path) -> World:
         "upload_id": upload.json()["id"],
         **{name: str(getattr(row, "id", "")) for name, row in rows.items()},
         "response_id": RESPONSE,
+        **await _files(api, acme),
     }
     second = [
         await api.tenant("globex", *scopes)
         for scopes in ((), ("admin", "adapters", "usage"), ("inference",))
     ]
     return World(ids, second)
+
+
+async def _files(api: Api, key: str) -> dict[str, str]:
+    """What there is of files, uploads and batches."""
+    head = bearer(key)
+    file = await api.client.post(
+        "/v1/files", headers=head, data={"purpose": "batch"}, files={"file": ("a", b"{}")}
+    )
+    new = {"filename": "a", "purpose": "batch", "bytes": 5, "mime_type": "text/plain"}
+    upload = await api.client.post("/v1/uploads", headers=head, json=new)
+    run = {
+        "input_file_id": file.json()["id"],
+        "endpoint": "/v1/completions",
+        "completion_window": "24h",
+    }
+    batch = await api.client.post("/v1/batches", headers=head, json=run)
+    return {
+        "file_id": file.json()["id"],
+        "file_upload_id": upload.json()["id"],
+        "batch_id": batch.json()["id"],
+    }
 
 
 def _rows(tenant: UUID) -> dict[str, Any]:
@@ -298,6 +323,8 @@ async def test_lists_show_ones_own_and_nothing_else(api: Api, world: World) -> N
                 "job_id",
                 "webhook_id",
                 "request_id",
+                "file_id",
+                "batch_id",
             ):
                 if path in ("/metrics",):
                     continue

@@ -17,7 +17,7 @@ MAY_IMPORT = {
 }
 OUTSIDE = {
     "kernels": {"torch", "triton", "numpy"},
-    # tokenizers is what transformers' fast tokenizers are made of; it does not import torch. xgrammar compiles grammars.
+    # tokenizers is what fast tokenizers are made of; it does not import torch. xgrammar compiles grammars.
     "engine": {
         "torch",
         "triton",

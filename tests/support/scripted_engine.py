@@ -53,7 +53,7 @@ class ScriptedEngine:
         self.steps = 0
         self.timings = Timings(0.25, 0.5, 0.125, 1.0, 1, None)
         self._unloaded: list[Unloaded] = []
-        self._step_seconds = step_seconds
+        self.step_seconds = step_seconds
 
     def add(self, request: Request) -> None:
         if request.prompt_ids[0] == REFUSED:
@@ -70,7 +70,7 @@ class ScriptedEngine:
         return bool(self.running) and self.go.is_set()
 
     def step(self) -> list[Output]:
-        time.sleep(self._step_seconds)
+        time.sleep(self.step_seconds)
         self.steps += 1
         outputs = []
         for request_id, (request, done) in list(self.running.items()):

@@ -30,7 +30,8 @@ class BlobState(StrEnum):
 
 
 class Blob(Row, TenantOwned, Base):
-    """One weights file, or part of a file, of one tenant; its bytes are `BlobChunk` rows. A tenant has each ready content once."""
+    """One weights file, or part of a file, of one tenant; its bytes are `BlobChunk` rows. A tenant has each ready
+    content once. `sha256` is empty for parts of files."""
 
     __tablename__ = "blob"
 

@@ -76,22 +76,26 @@ class JsonCall:
     where they come first, when the object ends.
 
     Attributes:
-        raw: the object as far as it was read.
         begun: it is a call, and that was told.
     """
 
     def __init__(self, names: frozenset[str]) -> None:
         self._names = names
         self._state = _State.OPEN
-        self.raw = ""
+        self._raw: list[str] = []
         self.begun = False
         self._value = JsonValue()
         self._in_key = False
         self._key = ""
-        self._start = 0  # of a key or a value, in `raw`
+        self._start = 0  # of a key or a value, in `_raw`
         self._name: str | None = None
         self._kept: str | None = None  # arguments that wait for the name
         self._streaming = False
+
+    @property
+    def raw(self) -> str:
+        """The object as far as it was read."""
+        return "".join(self._raw)
 
     @property
     def done(self) -> bool:
@@ -123,7 +127,7 @@ class JsonCall:
         elif state is _State.OPEN and char == "{":
             self._state = _State.KEY
         elif state is _State.KEY and char == '"':
-            self._begin_value(len(self.raw))
+            self._begin_value()
             self._in_key = True
             return at
         elif state is _State.COLON and char == ":":
@@ -139,29 +143,29 @@ class JsonCall:
         else:
             self._state = _State.BROKEN
             return at
-        self.raw += char
+        self._raw.append(char)
         return at + 1
 
     def _begin(self, char: str, at: int, pieces: list[Piece]) -> int:
         self._state = _State.INSIDE
-        self._begin_value(len(self.raw))
+        self._begin_value()
         if self._key in _ARGUMENTS and char == "{" and self._name is not None and not self.begun:
             self.begun = self._streaming = True
             pieces.append(Begin(self._name))
         return at
 
-    def _begin_value(self, start: int) -> None:
-        self._value, self._start = JsonValue(), start
+    def _begin_value(self) -> None:
+        self._value, self._start = JsonValue(), len(self._raw)
 
     def _inside(self, text: str, at: int, pieces: list[Piece]) -> int:
         """The rest of a key or a value, as far as it is there."""
         end, complete = self._value.feed(text, at)
-        self.raw += text[at:end]
+        self._raw.append(text[at:end])
         if self._streaming and end > at:
             pieces.append(Arguments(text[at:end]))
         if not complete:
             return end
-        written = self.raw[self._start :]
+        written = "".join(self._raw[self._start :])
         if self._in_key:
             self._in_key = False
             self._key = _text(written) or ""

@@ -28,6 +28,7 @@ class Llama3Parser:
         self._names = names
         self._until = Until(MARK)
         self._front: str | None = ""  # what was written where a call may begin; None elsewhere
+        self._blanks: list[str] = []  # behind it; they decide nothing, and there can be any number
         self._call: JsonCall | None = None
         self._called = False
 
@@ -38,7 +39,7 @@ class Llama3Parser:
             if self._call is not None:
                 text = self._read_call(self._call, text, pieces)
             elif self._front is not None:
-                text = self._look(self._front + text, pieces)
+                text = self._look(self._front, text, pieces)
             else:
                 found = self._until.feed(text)
                 if found.text:
@@ -52,11 +53,17 @@ class Llama3Parser:
         """See `ToolParser.end`."""
         if self._call is not None:
             return self._unread(self._call)
-        text = self._until.end() if self._front is None else self._front
+        front = None if self._front is None else "".join((self._front, *self._blanks))
+        text = self._until.end() if front is None else front
         return [] if not text or (self._called and not text.strip(_BETWEEN)) else [Text(text)]
 
-    def _look(self, text: str, pieces: list[Piece]) -> str:
+    def _look(self, front: str, text: str, pieces: list[Piece]) -> str:
         """Begin a call where `text` does; what remains to be read. Nothing, while it is not clear."""
+        if not text.strip(_BETWEEN if self._called and not front else None):
+            self._blanks.append(text)
+            return ""
+        text = "".join((front, *self._blanks, text))
+        self._blanks = []
         start = text.lstrip(_BETWEEN if self._called else None)
         inner = start.removeprefix(MARK).lstrip()
         if not inner or (len(start) < len(MARK) and MARK.startswith(start)):

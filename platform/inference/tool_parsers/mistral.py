@@ -49,6 +49,7 @@ class MistralParser:
         self._until = Until(MARK)
         self._state = _State.TEXT
         self._written = ""  # from the mark on, until a call has begun
+        self._blanks: list[str] = []  # behind it; they decide nothing, and there can be any number
         self._call = JsonCall(names)
         self._value = JsonValue()
         self._called = False
@@ -76,7 +77,7 @@ class MistralParser:
     def end(self) -> list[Piece]:
         """See `ToolParser.end`."""
         if self._state is _State.HEAD:
-            return [Text(self._written)]
+            return [Text("".join((self._written, *self._blanks)))]
         if self._state is _State.OBJECT:
             return self._unread()
         text = self._until.end()
@@ -91,7 +92,11 @@ class MistralParser:
         return found.rest
 
     def _read_head(self, text: str, pieces: list[Piece]) -> str:
-        before = self._written
+        if text.isspace():
+            self._blanks.append(text)
+            return ""
+        before, text = self._written, "".join((*self._blanks, text))
+        self._blanks = []
         self._written += text
         head = self._written.removeprefix(MARK).lstrip(_SPACE)
         if not head:

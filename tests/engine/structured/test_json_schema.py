@@ -6,7 +6,7 @@ import pytest
 
 from loraplex.engine.structure import Structure, StructureError
 from loraplex.engine.structured.json_schema import schema_grammar
-from loraplex.engine.structured.json_text import Json
+from loraplex.engine.structured.keywords import Json
 from loraplex.engine.structured.xgrammar_library import XGrammarLibrary
 from support.schemas import Schema
 

@@ -96,6 +96,8 @@ async def test_operators_collect_garbage_now(api: Api) -> None:
         "expired_uploads": 0,
         "abandoned_pushes": 0,
         "orphaned_weights": 0,
+        "expired_files": 0,
+        "expired_file_uploads": 0,
         "old_jobs": 0,
     }
     assert (await api.client.post("/api/v1/gc", headers=bearer(key))).status_code == 403

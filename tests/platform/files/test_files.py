@@ -113,7 +113,8 @@ async def test_parts_become_a_file_in_the_order_that_is_told(api: Api) -> None:
             await client.uploads.complete(upload.id, part_ids=[names[0]] * 3)
         md5 = hashlib.md5(whole, usedforsecurity=False).hexdigest()
         done = await client.uploads.complete(upload.id, part_ids=names[:3], md5=md5)
-        assert done.status == "completed" and done.file is not None
+        assert done.status == "completed"
+        assert done.file is not None
         assert done.file.expires_at == done.file.created_at + 7200
         assert (await client.files.content(done.file.id)).content == whole
         assert (await stored(api))[:2] == (3, 3)  # the fourth part is gone
@@ -199,3 +200,32 @@ async def test_what_is_refused(api: Api) -> None:
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
     assert api.spooled() == []
     assert await stored(api) == (0, 0, 0)
+
+
+@sqlite_only
+async def test_a_confined_key_sees_what_it_made_itself(api: Api) -> None:
+    whole = await api.tenant("acme")
+    made = await api.client.post("/api/v1/tenants/acme/keys", json={"adapters": ["a"]}, headers=OPS)
+    batch = {"endpoint": "/v1/completions", "completion_window": "24h"}
+    async with (
+        client_of(api.client, whole) as client,
+        client_of(api.client, made.json()["key"]) as confined,
+    ):
+        theirs = await client.files.create(file=b"{}", purpose="batch")
+        own = await confined.files.create(file=b"{}", purpose="batch")
+        assert [file.id async for file in confined.files.list()] == [own.id]
+        assert {file.id async for file in client.files.list()} == {own.id, theirs.id}
+        begun = await client.batches.create(input_file_id=theirs.id, **batch)  # type: ignore[arg-type]  # literals
+        assert (await confined.batches.list()).data == []
+        for refused in (
+            confined.files.retrieve(theirs.id),
+            confined.files.content(theirs.id),
+            confined.files.delete(theirs.id),
+            confined.batches.create(input_file_id=theirs.id, **batch),  # type: ignore[arg-type]  # literals
+            confined.batches.retrieve(begun.id),
+            confined.batches.cancel(begun.id),
+        ):
+            with pytest.raises(openai.NotFoundError):
+                await refused
+        assert (await client.batches.retrieve(begun.id)).id == begun.id
+        assert (await client.files.content(theirs.id)).content == b"{}"

@@ -268,3 +268,26 @@ async def test_marks_that_are_special_tokens_are_shown_and_begin_forced_calls(
     strict = {"type": "function", "function": {**TOOL["function"], "strict": True}}
     with pytest.raises(BadRequestError, match="only if tool_choice is"):
         (await prompt(tmp_path, chat_templates.MISTRAL, tools=[strict])).params(plain)
+
+
+async def test_a_schema_that_cannot_be_enforced_is_named_by_its_place(folder: Path) -> None:
+    wrong = {"name": "bad", "parameters": {"type": "object", "not": {}}}
+    strict = {"type": "function", "function": {**wrong, "strict": True}}
+    loose = {"type": "function", "function": wrong}
+    template = chat_templates.ALL["llama3"]
+    only = {"type": "function", "function": {"name": "bad"}}
+    for fields, place in (
+        ({"tools": [TOOL, loose], "tool_choice": "required"}, "tools[1].function.parameters"),
+        ({"tools": [OTHER, TOOL, strict]}, "tools[2].function.parameters"),
+        ({"tools": [TOOL, loose], "tool_choice": only}, "tools[1].function.parameters"),
+        ({"functions": [wrong], "function_call": {"name": "bad"}}, "functions[0].parameters"),
+    ):
+        read = await prompt(folder, template, **fields)
+        with pytest.raises(BadRequestError) as refused:
+            read.params(SamplingParams())
+        assert refused.value.param == place
+        assert refused.value.message.startswith(f"{place}: ")
+    # Where nothing is enforced, any schema will do.
+    assert (await prompt(folder, template, tools=[TOOL, loose])).params(
+        SamplingParams()
+    ).structure is None

@@ -24,7 +24,7 @@ from loraplex.platform.inference.chat_events import (
 )
 from loraplex.platform.inference.chat_reader import Reading
 from loraplex.platform.inference.chat_writer import PLAIN, ChatWriter, Style
-from loraplex.platform.inference.reasoning import Marks, Stage, reasoning_marks
+from loraplex.platform.inference.reasoning import Marks, Stage, ThoughtCounter, reasoning_marks
 from loraplex.platform.inference.schemas import StreamOptions
 from loraplex.platform.inference.tool_parsers.choose import tool_format
 from support import chat_templates
@@ -255,3 +255,25 @@ def test_the_older_way_to_write_a_call(tokenizer: Tokenizer) -> None:
     assert choice["finish_reason"] == "function_call"
     assert choice["message"]["function_call"] == {"name": "f", "arguments": '{"x": 1}'}
     assert "tool_calls" not in choice["message"]
+
+
+def test_thoughts_are_counted_once_however_often_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where their mark is no token of its own they are encoded, which takes long."""
+    backend = Backend(models.WordLevel({"a": 0}, unk_token="a"))
+    tokenizer = Tokenizer(backend, chat_template=None, bos_token=None, eos_token=None)
+    encoded: list[str] = []
+
+    def encode(text: str, add_special_tokens: bool = True) -> list[int]:
+        encoded.append(text)
+        return [0] * len(text)
+
+    monkeypatch.setattr(tokenizer, "encode", encode)
+    counter = ThoughtCounter(Marks("<think>", "</think>"), tokenizer)
+    assert counter.tokens == 0
+    for thought in ("abc", "de", "", ""):
+        counter.see((0,), thought)
+        assert counter.tokens == counter.tokens
+    assert counter.tokens == 5
+    assert encoded == ["abc", "abcde"]

@@ -1,5 +1,6 @@
 """Function calls in text, cut wherever it may be: the same calls and the same text come out, and nothing is lost."""
 
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -153,3 +154,25 @@ def test_mistrals_ids_have_nine_letters_and_digits() -> None:
     assert form.call_id("call_1") == form.call_id("call_1") != form.call_id("call_2")
     assert len(form.call_id("call_1")) == 9
     assert form.call_id("call_1").isalnum()
+
+
+@pytest.mark.parametrize("name", ["hermes", "llama3", "mistral"])
+@pytest.mark.parametrize("begin", ["", "[TOOL_CALLS]", "<|python_tag|>", "<tool_call>{"])
+def test_endless_white_space_is_read_once(name: ToolParser, begin: str) -> None:
+    """It decides nothing, so it is kept; looked at again with every token, it would hold up everybody."""
+
+    def seconds(spaces: int) -> float:
+        form = tool_format(name, "")
+        assert form is not None
+        parser = form.parser(frozenset({"f"}))
+        pieces = parser.feed(begin)
+        start = time.process_time()
+        for _ in range(spaces):
+            assert not parser.feed("\n")
+        spent = time.process_time() - start
+        told = "".join(piece.text for piece in (*pieces, *parser.end()) if isinstance(piece, Text))
+        assert told == begin + "\n" * spaces
+        return spent
+
+    # Ten times the work; a hundred times if all were read again.
+    assert seconds(100_000) < 40 * min(seconds(10_000) for _ in range(3))

@@ -83,6 +83,7 @@ async def test_a_row_says_what_a_request_took(api: Api) -> None:
         "decode_ms": 2000.0,
         "preemptions": 1,
         "evicted_by": None,
+        "batch": None,
     }
     # One that runs is there already.
     assert (newest["choices"], newest["adapter"], newest["finish_reason"]) == (3, None, "running")

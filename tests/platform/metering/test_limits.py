@@ -220,3 +220,46 @@ def test_cached_tokens_can_cost_more_or_less_than_others() -> None:
     assert Price(5, 1, 7).cost(10, 4, 2) == 6 * 5 + 4 * 1 + 14
     assert Price(5, 1, 7).most(10, 2) == 50 + 14
     assert Price(1, 5, 7).most(10, 2) == 50 + 14
+
+
+LINE = Demand(10, 1, 10, 100, batch=True)
+
+
+def test_batches_leave_room_for_requests_that_somebody_waits_for() -> None:
+    limits = Limits(requests_per_minute=1, tokens_per_minute=100, max_concurrent=4)
+    state = meter(used={"running": 1})
+    state.add(NOW, requests=1, tokens=20, nanos=0)
+    # The one request of the minute is made, and a line is none.
+    assert admit([(limits, state)], LINE, Price(), None, NOW).tokens == 20
+    state.add(NOW, requests=0, tokens=20, nanos=0)
+    assert (state.minute_requests, state.minute_tokens) == (1, 40)
+    with pytest.raises(LimitExceededError, match="50 tokens per minute") as refused:
+        admit([(limits, state)], LINE, Price(), None, NOW)
+    assert refused.value.retry_after is not None
+    state.running = 2
+    with pytest.raises(LimitExceededError, match="2 requests at once"):
+        admit([(limits, state)], Demand(1, 1, 1, 100, batch=True), Price(), None, NOW)
+    # What never fits its part may have the whole, when nobody else uses it.
+    large, rested = Demand(50, 1, 30, 100, batch=True), meter()
+    assert admit([(limits, rested)], large, Price(), None, NOW).tokens == 80
+    # Nothing is nothing for batches too, and one at a time is one.
+    for none in (
+        Limits(requests_per_minute=0),
+        Limits(max_concurrent=0),
+        Limits(tokens_per_minute=0),
+    ):
+        with pytest.raises(LimitExceededError) as refused:
+            admit([(none, meter())], LINE, Price(), None, NOW)
+    assert admit([(Limits(max_concurrent=1), meter())], LINE, Price(), None, NOW)
+    # Budgets are spent alike.
+    with pytest.raises(LimitExceededError) as refused:
+        admit([(Limits(tokens_per_month=19), meter())], LINE, Price(), None, NOW)
+    assert (refused.value.code, refused.value.retry_after) == ("insufficient_quota", None)
+
+
+def test_tokens_of_a_batch_count_where_no_request_was_made() -> None:
+    state = meter()
+    state.add(NOW, requests=0, tokens=30, nanos=5)
+    assert (state.minute_requests, state.minute_tokens, state.month_tokens) == (0, 30, 30)
+    state.add(NOW, requests=0, tokens=-10, nanos=0)
+    assert state.minute_tokens == 20

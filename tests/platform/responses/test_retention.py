@@ -125,3 +125,18 @@ async def test_a_tenant_without_rows_of_its_own_sees_none(database: Database) ->
         with pytest.raises(BadRequestError):
             await store.chain(stranger, name)
     assert (await store.get(owner, name)).id == name
+
+
+async def test_a_chain_that_is_too_large_to_be_read_is_refused(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loraplex.platform.responses.store.LARGEST_CHAIN", 3500)
+    store = ResponseStore(database, Keeping(30, 10**9))
+    owner = await tenant(database, "acme")
+    first = await keep(store, owner, 1, [], "x" * 1000)
+    second = await keep(store, owner, 2, [first], "x" * 1000)
+    assert (await store.chain(owner, first)).ids == [first]
+    monkeypatch.setattr("loraplex.platform.responses.store.LARGEST_CHAIN", 2000)
+    with pytest.raises(BadRequestError, match="more than 2000 bytes") as refused:
+        await store.chain(owner, second)
+    assert refused.value.param == "previous_response_id"

@@ -1,0 +1,1 @@
+"""The OpenAI API's batches: requests of a file, run when there is room."""

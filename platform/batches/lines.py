@@ -1,0 +1,82 @@
+"""Owns cutting a file into lines as it is read, and reading one line as a request. Both meet whatever people upload."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated, NamedTuple
+
+import msgspec
+
+from loraplex.platform.body import decode_body
+from loraplex.platform.errors import BadRequestError
+
+# What a request may have that comes by itself, and some for the words around it.
+MAX_LINE = 8 * 1024**2 + 4096
+MAX_ID = 512
+
+
+class Line(NamedTuple):
+    """A line that is not blank. `content` is None for one of more than `MAX_LINE` bytes."""
+
+    number: int
+    content: bytes | None
+
+
+class LineRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a line asks for; the body is read when it is run."""
+
+    custom_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)]
+    method: str
+    url: str
+    body: msgspec.Raw
+
+
+class LineModel(msgspec.Struct):
+    """What is looked at of a body before it is run."""
+
+    model: str
+
+
+async def read_lines(source: AsyncIterator[bytes]) -> AsyncGenerator[Line]:
+    """The lines of a stream, numbered from 1; blank ones are counted and left out. No more than one line and a piece
+    of the stream are in memory."""
+    number, pending, too_long = 0, bytearray(), False
+    async for piece in source:
+        start = 0
+        while (end := piece.find(b"\n", start)) >= 0:
+            number += 1
+            if too_long or len(pending) + end - start > MAX_LINE:
+                yield Line(number, None)
+            elif content := bytes(pending + piece[start:end]).strip():
+                yield Line(number, content)
+            pending.clear()
+            too_long, start = False, end + 1
+            await asyncio.sleep(0)  # whoever reads does something with it, and others want a turn
+        if not too_long:
+            pending += piece[start:]
+        if len(pending) > MAX_LINE:
+            too_long = True
+            pending.clear()
+    if too_long:
+        yield Line(number + 1, None)
+    elif content := bytes(pending).strip():
+        yield Line(number + 1, content)
+
+
+def read_request(line: Line, endpoint: str) -> tuple[LineRequest, str]:
+    """A line as a request for `endpoint`, and the model it names.
+
+    Raises:
+        BadRequestError: it is none; the message is for whoever wrote the file.
+    """
+    if line.content is None:
+        raise BadRequestError(
+            f"The line is longer than {MAX_LINE} bytes; split the request.", code="line_too_long"
+        )
+    request = decode_body(line.content, LineRequest)
+    if request.method != "POST":
+        raise BadRequestError("method must be 'POST'.", param="method", code="invalid_method")
+    if request.url != endpoint:
+        raise BadRequestError(
+            f"url must be {endpoint!r}, the endpoint of the batch.", param="url", code="invalid_url"
+        )
+    return request, decode_body(bytes(request.body), LineModel).model
