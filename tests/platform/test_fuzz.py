@@ -25,9 +25,10 @@ CHECKS = (
 LEFT_OUT = "session|setup|password|invitations/accept"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with api_server(Settings(data_dir=tmp_path_factory.mktemp("fuzz"))) as server:
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """One for each kind of key: what an operator may do ends other keys, its own as well."""
+    with api_server(Settings(data_dir=tmp_path / "data")) as server:
         yield server
 
 

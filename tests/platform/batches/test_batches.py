@@ -14,6 +14,7 @@ from sqlalchemy import func, select, update
 from loraplex.platform.batches import rights
 from loraplex.platform.batches.store import BatchStore, Result
 from loraplex.platform.db.base import utc_now
+from loraplex.platform.db.database import open_database
 from loraplex.platform.db.models import Batch, BatchResult, Job, LedgerEntry, WebhookDelivery
 from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.files.ids import BATCH, read
@@ -242,9 +243,11 @@ async def test_a_batch_is_taken_up_by_the_next_worker(settings: Settings) -> Non
             batch = await begin(client, LINES)
             await until_some_are_through(service)
     # Ended with lines under way: what it had recorded is not run again.
+    database = open_database(settings)
+    async with database.main.reading(EVERY_TENANT) as session:
+        left = set(range(1, 41)) - set(await session.scalars(select(BatchResult.line)))
+    await database.close()
     async with served(settings) as service:
-        async with service.database.main.reading(EVERY_TENANT) as session:
-            left = set(range(1, 41)) - set(await session.scalars(select(BatchResult.line)))
         async with client_of(service.http, key) as client:
             batch = await ended(client, batch.id)
             assert batch.status == "completed"
