@@ -35,7 +35,7 @@ COMPLETIONS: dict[str, list[tuple[Body, str]]] = {
         ({"n": 129}, "n: expected `int` <= 128."),
         ({"n": True}, "n: expected `int | null`, got `bool`."),
         ({"logprobs": 6}, "logprobs: expected `int` <= 5."),
-        ({"max_tokens": 0}, "max_tokens must be at least 1."),
+        ({"max_tokens": -1}, "max_tokens must not be negative."),
         ({"max_tokens": 10**30}, "max_tokens: expected `int` <= 2147483647."),
         ({"max_tokens": 4, "min_tokens": 5}, "min_tokens must not exceed max_tokens."),
         ({"prompt": []}, "prompt: an empty list is no prompt."),
@@ -72,7 +72,7 @@ COMPLETIONS: dict[str, list[tuple[Body, str]]] = {
         ({"prompt": [260]}, "prompt > The prompt holds a token id outside 0 to 259."),
         (
             {"prompt": ["a"] * 1025},
-            "prompt > 1025 prompts with n=1 are more than 1024 answers; send several requests.",
+            "prompt > 1025 prompts with 1 answers each are more than 1024; send several requests.",
         ),
     ],
     "context_length_exceeded": [
