@@ -81,7 +81,7 @@ class PieceGraphs:
                 (), torch.full((most,), -1, dtype=torch.int32, device=self._device), MAX_RANK
             ),
         )
-        self._attended = decoder.empty_attended(most)
+        self._attended = decoder.zero_attended(most)
         self._record = record or _Recorder(self._device).record
         self._passes: dict[tuple[int, int], _Pass] = {}
 

@@ -71,10 +71,10 @@ class Decoder:
         """[rows, vocabulary] for what `forward` returns; values are anything."""
         return self._weights.lm_head.new_empty((rows, self._config.vocab_size))
 
-    def empty_attended(self, tokens: int) -> torch.Tensor:
-        """[tokens, query heads, head dim] for the result of `attend`; values are anything."""
+    def zero_attended(self, tokens: int) -> torch.Tensor:
+        """[tokens, query heads, head dim] for the result of `attend`, which leaves rows of padding as they are."""
         shape = (tokens, self._config.num_heads, self._config.head_dim)
-        return self._weights.embed.new_empty(shape)
+        return self._weights.embed.new_zeros(shape)
 
     def forward(self, batch: Batch, kv_cache: torch.Tensor) -> torch.Tensor:
         """Run one step.

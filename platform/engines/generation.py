@@ -113,6 +113,7 @@ class Generation:
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = math.inf  # of the waiter, on the loop's clock
         self._only_the_end = False  # the reader has no use for anything earlier
+        self._reading = False  # something was or will be handed over before the end
 
     @property
     def failed(self) -> bool:
@@ -145,8 +146,8 @@ class Generation:
             return
         last, now = slot.last, time.monotonic()
         output_tokens = last.output_tokens if last is not None else 0
-        if self._only_the_end and reason in (ERROR, LOST):
-            output_tokens = 0  # nothing of a whole answer that fails is handed over
+        if reason in (ERROR, LOST) and (self._only_the_end or not self._reading):
+            output_tokens = 0  # nothing of a whole answer that fails is handed over, see `fail`
         first = None if slot.first_at is None else slot.first_at - slot.started
         self._settle(
             slot.index,
@@ -178,6 +179,7 @@ class Generation:
         Raises:
             PlatformError: the generation failed; nothing more will come.
         """
+        self._reading = True
         while self._running and not self._fresh:
             self._raise()
             if not await self._pause(timeout):
@@ -236,8 +238,12 @@ class Generation:
             self._fresh.remove(slot)
 
     def fail(self, error: PlatformError) -> None:
-        """End all of it with an error; the first one counts."""
+        """End all of it with an error; the first one counts. What nobody has begun to read is not handed over then."""
         self._error = self._error or error
+        if not self._reading:
+            for slot in self._fresh:
+                slot.pending.clear()
+            self._fresh = []
         self.notify()
 
     def notify(self) -> None:

@@ -183,15 +183,19 @@ def test_completion_logprobs_and_offsets(acme: Tenant) -> None:
             "max_tokens": 12,
             "logprobs": 2,
         }
-        whole = client.completions.create(**request).choices[0].logprobs  # type: ignore[call-overload]  # a dict
+        choice = client.completions.create(**request).choices[0]  # type: ignore[call-overload]  # a dict
         chunks = list(client.completions.create(**request, stream=True))  # type: ignore[call-overload]  # a dict
+    whole = choice.logprobs
     assert (
         len(whole.tokens)
         == len(whole.token_logprobs)
         == len(whole.text_offset)
         == len(whole.top_logprobs)
     )
-    assert whole.text_offset == [sum(map(len, whole.tokens[:i])) for i in range(len(whole.tokens))]
+    assert whole.text_offset == sorted(whole.text_offset)
+    for token, at in zip(whole.tokens, whole.text_offset, strict=True):
+        # A piece of a character is named by its bytes.
+        assert token.startswith("bytes:") or choice.text.startswith(token, at)
     assert all(2 <= len(top) <= 3 or "\ufffd" in top for top in whole.top_logprobs)
     parts = [chunk.choices[0].logprobs for chunk in chunks if chunk.choices[0].logprobs]
     assert [token for part in parts for token in part.tokens] == whole.tokens

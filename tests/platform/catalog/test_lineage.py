@@ -69,7 +69,7 @@ async def test_lineage_by_push_and_by_upload(api: Api, adapter_dir: Path) -> Non
     [
         ({"temperature": 3}, "defaults.temperature"),
         ({"top_p": 0}, "defaults.top_p"),
-        ({"max_tokens": 0}, "defaults.max_tokens"),
+        ({"max_tokens": -1}, "defaults.max_tokens"),
         ({"stop": ["a"] * 100}, "defaults.stop"),
         ({"stop": 1}, "defaults.stop"),
         ({"seed": 2**64}, "defaults.seed"),

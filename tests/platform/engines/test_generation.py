@@ -7,6 +7,7 @@ import pytest
 from loraplex.engine.sampling_params import SamplingParams
 from loraplex.platform.engines.generation import Generation, Job
 from loraplex.platform.engines.messages import Delta
+from loraplex.platform.engines.outcome import ERROR, Outcome
 from loraplex.platform.errors import EngineUnavailableError
 
 
@@ -23,11 +24,19 @@ async def test_news_that_came_before_a_failure_is_handed_over_first() -> None:
         await generation.next()
 
 
-async def test_a_reader_that_waits_for_the_first_news_sees_it_before_a_failure() -> None:
-    generation = Generation([Job((1,), SamplingParams())], lambda _: None)
+async def test_what_fails_before_anybody_reads_hands_over_and_counts_nothing() -> None:
+    outcomes: list[Outcome] = []
+    job = Job((1,), SamplingParams())
+    generation = Generation([job], lambda _: None, lambda _, outcome: outcomes.append(outcome))
     arriving = asyncio.create_task(generation.arrived(60))
     await asyncio.sleep(0)
-    generation.push(generation.slots[0], Delta("r", (7,), "a", None, None, None, 1, 0, 1))
+    slot = generation.slots[0]
+    slot.last = Delta("r", (7,), "a", None, None, None, 1, 0, 1)
+    generation.push(slot, slot.last)
+    generation.settle(slot, ERROR)
     generation.fail(EngineUnavailableError("The engine stopped."))
-    assert await arriving
-    assert await generation.next()
+    with pytest.raises(EngineUnavailableError):
+        await arriving
+    with pytest.raises(EngineUnavailableError):
+        await generation.next()
+    assert [outcome.output_tokens for outcome in outcomes] == [0]

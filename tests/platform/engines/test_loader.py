@@ -139,8 +139,8 @@ def test_a_loader_that_dies_costs_time_only(world: World) -> None:
         life.client.forget(5, world.refs[5].identity)
         killed: list[int | None] = [None]
         for _ in range(2):
-            # One that had answered everything before it died is replaced a little later.
-            life.until(lambda: life.client.pid not in killed)
+            # One that had answered everything before it died is replaced when somebody looks.
+            life.until(lambda: life.client.stats() is not None and life.client.pid not in killed)
             first = life.client.pid
             assert first is not None
             killed.append(first)
