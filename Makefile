@@ -5,9 +5,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CLIENTS := .venv-clients
 TEST_PROCESSES ?= 2
 
-.PHONY: help setup demo serve-demo test check types layers pytest soak tenants-soak crash-soak streams-soak conformance fuzz test-gpu bench clean lock
+.PHONY: help setup demo serve-demo clients lock-clients test check types layers pytest soak tenants-soak crash-soak streams-soak conformance fuzz test-gpu bench clean lock
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -16,6 +17,17 @@ setup: $(STAMP) ## Virtual environment with everything pinned
 $(STAMP): pyproject.toml constraints.txt Makefile
 	PYTHON="$(PYTHON)" VENV="$(VENV)" bash .ci/install
 	touch $(STAMP)
+
+clients: $(CLIENTS)/.installed ## LangChain, LiteLLM and llm, each in an environment of its own, for tests/clients
+
+$(CLIENTS)/.installed: $(STAMP) $(wildcard tests/clients/requirements/*.txt) .ci/clients
+	PYTHON="$(PYTHON)" BIN="$(BIN)" CLIENTS="$(CLIENTS)" bash .ci/clients
+	touch $@
+
+lock-clients: $(STAMP) ## Rewrite what they pin, from tests/clients/requirements/*.in
+	$(BIN)/python -m pip install -q "$$(grep -E '^uv==' constraints.txt)"
+	for file in tests/clients/requirements/*.in; do $(BIN)/uv pip compile -q --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-header $$file -o $${file%.in}.txt; done
 
 demo: $(STAMP) ## Train six adapters, serve them, show the answers, leave the server running
 	$(BIN)/loraplex demo
@@ -32,8 +44,8 @@ types: $(STAMP) ## mypy strict
 layers: $(STAMP) ## Imports point down only
 	$(BIN)/lint-imports
 
-pytest: $(STAMP) ## Tests on the CPU, SQLite and PostgreSQL; TEST_PROCESSES sets how many run side by side
-	$(BIN)/pytest -q -n $(TEST_PROCESSES) --dist worksteal
+pytest: $(STAMP) clients ## Tests on the CPU, SQLite and PostgreSQL; TEST_PROCESSES sets how many run side by side
+	LORAPLEX_CLIENTS=required $(BIN)/pytest -q -n $(TEST_PROCESSES) --dist worksteal
 
 soak: $(STAMP) ## 20,000 requests over 500 adapters while everything changes; LORAPLEX_SOAK_REQUESTS sets another number
 	$(BIN)/pytest -q -s -m soak tests/e2e/test_soak.py tests/engine/structured
@@ -63,4 +75,4 @@ lock: ## Rewrite constraints.txt from the newest versions that fit together
 	bash .ci/lock
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist src/*.egg-info
+	rm -rf $(VENV) $(CLIENTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist src/*.egg-info

@@ -3,6 +3,7 @@
 from loraplex.engine.request import FinishReason, Output, TokenLogprob
 from loraplex.engine.sampler import Sampled
 from loraplex.engine.sequence import Sequence
+from loraplex.engine.structured.port import TOO_SLOW
 
 _NOT_FINITE = "The model computed a value that is not a finite number for this request."
 
@@ -32,6 +33,9 @@ def _advance(sequence: Sequence, token: int, logprob: TokenLogprob | None) -> Ou
         if not sequence.matcher.accept(token):
             sequence.tokens.pop()
             return failure(sequence, "No token of this model continues the requested structure.")
+        if sequence.matcher.too_slow():
+            sequence.tokens.pop()
+            return failure(sequence, TOO_SLOW)
         # Nothing but an end may follow: it need not be computed, and may be banned by other parameters.
         reason = FinishReason.STOP if sequence.matcher.exhausted() else None
     text = ""

@@ -151,7 +151,8 @@ class Engine:
         if request.params.structure is None:
             self._scheduler.add(sequence)
         else:
-            self._structures.ask(request.request_id, request.params.structure)
+            client = request.share.client
+            self._structures.ask(request.request_id, request.params.structure, client)
 
     def abort(self, request_id: str) -> None:
         """End a request without a further output; one that is unknown or ended already is no error."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from itertools import combinations
+from typing import NamedTuple
 
 from loraplex.engine.structured.keywords import Json, Schema
 
@@ -14,11 +15,11 @@ def are_disjoint(schemas: list[Json], look_up: Callable[[str], Json]) -> bool:
         schemas: the schemas.
         look_up: what a reference stands for.
     """
-    found = [_followed(each, look_up) for each in schemas]
+    found = [_seen(each, look_up) for each in schemas]
     known = [each for each in found if each is not None]
     if len(known) < len(found):
         return False
-    return all(_apart(a, b, look_up) for a, b in combinations(known, 2))
+    return all(_apart(a, b) for a, b in combinations(known, 2))
 
 
 def _followed(schema: Json, look_up: Callable[[str], Json]) -> Schema | None:
@@ -32,25 +33,42 @@ def _followed(schema: Json, look_up: Callable[[str], Json]) -> Schema | None:
     return None
 
 
-def _apart(a: Schema, b: Schema, look_up: Callable[[str], Json]) -> bool:
-    if (mine := _constants(a)) is not None and (other := _constants(b)) is not None:
-        return not mine & other
-    if (types := _types(a)) is not None and (others := _types(b)) is not None:
-        if not types & others:
+class _Seen(NamedTuple):
+    """What tells a schema apart from others.
+
+    Attributes:
+        constants: the only values that fit, as text; None if they are not listed.
+        types: those of the values; None if any.
+        demanded: constants of the properties that objects must have, as far as these are listed.
+    """
+
+    constants: frozenset[str] | None
+    types: frozenset[str] | None
+    demanded: dict[str, frozenset[str]]
+
+
+def _seen(schema: Json, look_up: Callable[[str], Json]) -> _Seen | None:
+    found = _followed(schema, look_up)
+    if found is None:
+        return None
+    demanded = {}
+    for name in _required(found):
+        value = _followed(_property(found, name), look_up)
+        if value is not None and (constants := _constants(value)) is not None:
+            demanded[name] = constants
+    return _Seen(_constants(found), _types(found), demanded)
+
+
+def _apart(a: _Seen, b: _Seen) -> bool:
+    if a.constants is not None and b.constants is not None:
+        return a.constants.isdisjoint(b.constants)
+    if a.types is not None and b.types is not None:
+        if a.types.isdisjoint(b.types):
             return True
-        if types | others == {"object"}:
-            return any(_apart_at(a, b, name, look_up) for name in _required(a) & _required(b))
+        if a.types | b.types == {"object"}:
+            both = a.demanded.keys() & b.demanded.keys()
+            return any(a.demanded[name].isdisjoint(b.demanded[name]) for name in both)
     return False
-
-
-def _apart_at(a: Schema, b: Schema, name: str, look_up: Callable[[str], Json]) -> bool:
-    """Whether the property of this name, which both demand, cannot be the same."""
-    mine = _followed(_property(a, name), look_up)
-    other = _followed(_property(b, name), look_up)
-    if mine is None or other is None:
-        return False
-    values, others = _constants(mine), _constants(other)
-    return values is not None and others is not None and not values & others
 
 
 def _property(schema: Schema, name: str) -> Json:
@@ -63,10 +81,10 @@ def _required(schema: Schema) -> set[str]:
     return {each for each in names if isinstance(each, str)} if isinstance(names, list) else set()
 
 
-def _constants(schema: Schema) -> set[str] | None:
+def _constants(schema: Schema) -> frozenset[str] | None:
     """As text; numbers that are equal look equal."""
     values = [schema["const"]] if "const" in schema else schema.get("enum")
-    return {_text(each) for each in values} if isinstance(values, list) else None
+    return frozenset(map(_text, values)) if isinstance(values, list) else None
 
 
 def _text(value: Json) -> str:
@@ -75,7 +93,7 @@ def _text(value: Json) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _types(schema: Schema) -> set[str] | None:
+def _types(schema: Schema) -> frozenset[str] | None:
     """Of the schema, or of its constants; whole numbers are numbers."""
     wanted = schema.get("type")
     if wanted is None:
@@ -84,7 +102,7 @@ def _types(schema: Schema) -> set[str] | None:
         names = [_type(json.loads(each)) for each in values]
     else:
         names = [str(each) for each in wanted] if isinstance(wanted, list) else [str(wanted)]
-    return {"number" if name == "integer" else name for name in names}
+    return frozenset("number" if name == "integer" else name for name in names)
 
 
 def _type(value: Json) -> str:

@@ -2,9 +2,15 @@
 
 from collections.abc import Iterable
 
+from loraplex.engine.structure import StructureError
+
 MAX_CODEPOINT = 0x10FFFF
 # No UTF-8 text holds these.
 _SURROGATES = (0xD800, 0xDFFF)
+
+# Of the text of all rules: what few words ask for can be long (a number within bounds is 5 KB), and reading 1 MB takes
+# the library a second.
+MAX_TEXT = 2 << 20
 
 Range = tuple[int, int]  # of code points, both ends included
 
@@ -14,6 +20,7 @@ class Rules:
 
     def __init__(self) -> None:
         self._bodies: dict[str, str] = {}
+        self._size = 0
 
     def name(self, hint: str) -> str:
         """A new name; its rule is still to be set."""
@@ -22,6 +29,10 @@ class Rules:
         return name
 
     def set(self, name: str, body: str) -> None:
+        """Raises StructureError when all rules together are too long."""
+        self._size += len(body)
+        if self._size > MAX_TEXT:
+            raise StructureError("it comes to too large a grammar; make it smaller.")
         self._bodies[name] = body
 
     def add(self, hint: str, body: str) -> str:
@@ -104,6 +115,8 @@ def _around(low: int, high: int) -> list[Range]:
 
 
 def _escaped(code: int, special: str) -> str:
+    if _SURROGATES[0] <= code <= _SURROGATES[1]:
+        raise StructureError("a text holds half a character (a surrogate).")
     char = chr(code)
     if char in special or char == "\\":
         return "\\" + char

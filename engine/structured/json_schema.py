@@ -2,12 +2,13 @@
 schema leaves a choice, the narrower is taken, so that every output is valid for the schema."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Hashable
 
 from loraplex.engine.structure import StructureError
 from loraplex.engine.structured import json_text
 from loraplex.engine.structured.disjoint import are_disjoint
-from loraplex.engine.structured.ebnf import Rules, choice, repeat
+from loraplex.engine.structured.ebnf import Range, Rules, choice, repeat
 from loraplex.engine.structured.formats import FORMATS
 from loraplex.engine.structured.keywords import (
     ANNOTATIONS,
@@ -23,6 +24,8 @@ from loraplex.engine.structured.patterns import within_text
 
 MAX_BYTES = 256 << 10
 MAX_DEPTH = 32
+# Of objects and arrays in the text: schemas within schemas take two each, and constants may be as deep again.
+MAX_NESTING = 128
 # Schemas within the schema; OpenAI's own limit is 5,000 properties.
 MAX_SCHEMAS = 10_000
 MAX_VALUES = 10_000  # of enumerations, in all
@@ -49,14 +52,16 @@ def read_json(source: str) -> Json:
     """A JSON text from a stranger.
 
     Raises:
-        StructureError: it is too large or no JSON.
+        StructureError: it is too large, nested too deeply, or no JSON.
     """
     if len(source.encode()) > MAX_BYTES:
         raise StructureError(f"the schema has more than {MAX_BYTES >> 10} KiB.")
     try:
-        value: Json = json.loads(source, parse_constant=_no_constant)
+        value: Json = json.loads(source, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         raise StructureError("the schema is not readable as JSON.") from None
+    if _is_deeper(value, MAX_NESTING):
+        raise StructureError(f"the schema has more than {MAX_NESTING} brackets within brackets.")
     return value
 
 
@@ -67,6 +72,10 @@ class _Converter:
         self._root = root
         self._rules = rules
         self._refs: dict[str, str] = {}
+        self._shapes: dict[
+            Hashable, str
+        ] = {}  # rules of patterns and bounds, which schemas tend to repeat
+        self._spelled: dict[tuple[Range, ...], str] = {}
         self._schemas = 0
         self._values = 0
         self._types: dict[str, Callable[[Schema, str, int], str]] = {
@@ -184,7 +193,7 @@ class _Converter:
         last = None if high is None else whole(high, up=False)
         first = None if first is None else first + (open_low and first == low)
         last = None if last is None else last - (open_high and last == high)
-        return _placed(path, lambda: whole_numbers(first, last))
+        return self._shape(("whole", first, last), path, lambda: whole_numbers(first, last))
 
     def _number(self, schema: Schema, path: str, depth: int) -> str:
         del depth
@@ -200,7 +209,7 @@ class _Converter:
             open_low,
             open_high,
         )
-        return _placed(path, lambda: numbers(bounds))
+        return self._shape(("number", bounds), path, lambda: numbers(bounds))
 
     def _bounds(self, schema: Schema, path: str) -> tuple[float | None, float | None, bool, bool]:
         if "multipleOf" in schema:
@@ -242,11 +251,24 @@ class _Converter:
                     f"{path}.format", f"{pattern[:40]!r} is not supported; these are: {known}."
                 )
             pattern = FORMATS[pattern]
-        body = _placed(
+        anything = json_text.text(self._rules)
+        return self._shape(
+            ("string", pattern),
             f"{path}.{shapes[0]}",
-            lambda: within_text(pattern, json_text.characters, json_text.text(self._rules)),
+            lambda: f'("\\"" {within_text(pattern, self._spell, anything)} "\\"")',
         )
-        return f'("\\"" {body} "\\"")'
+
+    def _shape(self, key: Hashable, path: str, convert: Callable[[], str]) -> str:
+        """The rule of what is converted once, wherever it stands."""
+        if key not in self._shapes:
+            self._shapes[key] = self._rules.add("shape", _placed(path, convert))
+        return self._shapes[key]
+
+    def _spell(self, ranges: list[Range]) -> str:
+        key = tuple(ranges)
+        if key not in self._spelled:
+            self._spelled[key] = json_text.characters(ranges)
+        return self._spelled[key]
 
     def _array(self, schema: Schema, path: str, depth: int) -> str:
         first: list[Json] = []
@@ -418,3 +440,23 @@ def _error(path: str, message: str) -> StructureError:
 
 def _no_constant(name: str) -> Json:
     raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(text)
+    return value
+
+
+def _is_deeper(value: Json, most: int) -> bool:
+    """Whether objects and arrays lie within each other more than `most` times."""
+    layer = [value]
+    for _ in range(most + 1):
+        layer = [
+            inner
+            for outer in layer
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(layer)

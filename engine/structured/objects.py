@@ -4,9 +4,12 @@ import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from loraplex.engine.structure import StructureError
 from loraplex.engine.structured import json_text
 from loraplex.engine.structured.ebnf import Range, Rules, choice, literal, one_of, repeat, without
 
+# Where others are allowed: each character of a name is a rule, and the library follows them one within the other.
+MAX_NAME = 256
 # Names of entries are written as they are: an escape could spell one that is taken.
 _PLAIN: list[Range] = without([(0, 0x10FFFF)], [(0, 0x1F), (0x22, 0x22), (0x5C, 0x5C)])
 
@@ -66,20 +69,29 @@ def _name(rules: Rules, taken: Iterable[str]) -> str:
     names = list(taken)
     if not names:
         return f"{plain}*"
-    return _differs(rules, names, plain)
-
-
-def _differs(rules: Rules, names: list[str], plain: str) -> str:
-    """What goes on with none of `names`, and is not empty if one of those is."""
-    by_start: dict[str, list[str]] = {}
-    for name in names:
-        if name:
-            by_start.setdefault(name[0], []).append(name[1:])
-    parts = [] if "" in names else ['""']
-    for start, rests in by_start.items():
-        if ord(start) >= 0x20 and start not in '"\\':
-            rest = _differs(rules, rests, plain)
-            parts.append(f"{literal(start)} {rules.add('name', rest)}")
-    free = without(_PLAIN, [(ord(start), ord(start)) for start in by_start])
-    parts.append(f"{one_of(free)} {plain}*")
-    return choice(parts)
+    if any(len(name) > MAX_NAME for name in names):
+        raise StructureError(
+            f"where other properties may stand beside those named, names have at most {MAX_NAME} characters."
+        )
+    others: dict[frozenset[str], str] = {}
+    whole = rules.name("name")
+    work = [(whole, 0, names)]
+    while work:
+        # A rule for what goes on with none of `same` behind their common beginning, and is not empty if one of them is.
+        rule, at, same = work.pop()
+        by_start: dict[str, list[str]] = {}
+        for name in same:
+            if len(name) > at:
+                by_start.setdefault(name[at], []).append(name)
+        starts = frozenset(by_start)
+        if starts not in others:
+            free = without(_PLAIN, [(ord(start), ord(start)) for start in starts])
+            others[starts] = f"{one_of(free)} {plain}*"
+        parts = ['""'] if all(len(name) > at for name in same) else []
+        for start, further in by_start.items():
+            if ord(start) >= 0x20 and start not in '"\\':
+                rest = rules.name("name")
+                work.append((rest, at + 1, further))
+                parts.append(f"{literal(start)} {rest}")
+        rules.set(rule, choice([*parts, others[starts]]))
+    return whole

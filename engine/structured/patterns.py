@@ -18,6 +18,9 @@ MAX_LENGTH = 4096
 MAX_DEPTH = 32
 # Copies of a part that counted repetitions may make of it, one within the other: a million of them compile in seconds.
 MAX_COPIES = 10_000
+# Of parts in a row that may be left out. The library tries every one of them as the next: 32 take it
+# seconds with a large vocabulary, and each doubling eight times as long.
+MAX_OPTIONAL = 32
 
 _DIGITS: list[Range] = [(0x30, 0x39)]
 _WORD: list[Range] = [(0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)]
@@ -55,11 +58,14 @@ class _Parser:
     def __init__(self, pattern: str, spell: Callable[[list[Range]], str], anything: str) -> None:
         if len(pattern) > MAX_LENGTH:
             raise StructureError(f"the pattern has more than {MAX_LENGTH} characters.")
+        if any("\ud800" <= char <= "\udfff" for char in pattern):
+            raise StructureError("the pattern holds half a character (a surrogate).")
         self._pattern = pattern
         self._spell = spell
         self._anything = anything
         self._at = 0
         self._depth = 0
+        self._optional = 0
 
     def parse(self) -> str:
         """The whole pattern."""
@@ -91,6 +97,11 @@ class _Parser:
         while self._peek() not in ("", "|", ")", "$"):
             expression, copies = self._atom()
             low, high = self._quantifier()
+            self._optional = 0 if low else self._optional + 1
+            if self._optional > MAX_OPTIONAL:
+                raise StructureError(
+                    f"the pattern has more than {MAX_OPTIONAL} parts in a row that may be left out."
+                )
             copies *= max(low, high or 1, 1)
             total += copies
             if total > MAX_COPIES:

@@ -4,6 +4,10 @@ from typing import Protocol
 
 from loraplex.engine.structure import Structure
 
+TOO_SLOW = (
+    "The structure takes too long to follow: too many ways lead to the same text. Make it simpler."
+)
+
 
 class Matcher(Protocol):
     """Where one output stands in its grammar."""
@@ -14,6 +18,10 @@ class Matcher(Protocol):
 
     def exhausted(self) -> bool:
         """Whether the output is complete and nothing may follow it."""
+        ...
+
+    def too_slow(self) -> bool:
+        """Whether following this output has taken so long that others must not wait for it any more."""
         ...
 
 

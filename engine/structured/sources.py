@@ -4,7 +4,7 @@ Imports no library: whoever takes a request can refuse it before an engine sees 
 import json
 
 from loraplex.engine.structure import Structure, StructureError
-from loraplex.engine.structured.ebnf import literal
+from loraplex.engine.structured.ebnf import MAX_TEXT, literal
 from loraplex.engine.structured.json_schema import read_json, schema_grammar
 from loraplex.engine.structured.keywords import Json
 from loraplex.engine.structured.patterns import whole_text
@@ -41,7 +41,7 @@ def structural_tag_of(structure: Structure) -> str:
     Raises:
         StructureError: as for `ebnf_of`.
     """
-    return json.dumps(_converted(read_json(structure.source), 0))
+    return json.dumps(_Converter().convert(read_json(structure.source), 0))
 
 
 def check_structure(structure: Structure) -> None:
@@ -61,16 +61,34 @@ def _choices(source: str) -> list[str]:
     return [str(each) for each in choices]
 
 
-def _converted(part: Json, depth: int) -> Json:
-    if depth > 64:
-        raise StructureError("the structural tag has too many parts within parts.")
-    if isinstance(part, list):
-        return [_converted(each, depth + 1) for each in part]
-    if not isinstance(part, dict):
-        return part
-    if part.get("type") == "json_schema" and "json_schema" in part:
-        grammar = schema_grammar(json.dumps(part["json_schema"]))
-        return {"type": "grammar", "grammar": grammar}
-    if part.get("type") == "regex" and isinstance(pattern := part.get("pattern"), str):
-        return {"type": "grammar", "grammar": f"root ::= {whole_text(pattern)}\n"}
-    return {key: _converted(each, depth + 1) for key, each in part.items()}
+class _Converter:
+    """Turns the parts of a structural tag; equal ones once, and all of them within the size of one grammar."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+        self._size = 0
+
+    def convert(self, part: Json, depth: int) -> Json:
+        """A part with what it holds."""
+        if depth > 64:
+            raise StructureError("the structural tag has too many parts within parts.")
+        if isinstance(part, list):
+            return [self.convert(each, depth + 1) for each in part]
+        if not isinstance(part, dict):
+            return part
+        if part.get("type") == "json_schema" and "json_schema" in part:
+            return self._grammar(Structure("json_schema", json.dumps(part["json_schema"])))
+        if part.get("type") == "regex" and isinstance(pattern := part.get("pattern"), str):
+            return self._grammar(Structure("regex", pattern))
+        return {key: self.convert(each, depth + 1) for key, each in part.items()}
+
+    def _grammar(self, structure: Structure) -> Json:
+        key = structure.kind + structure.source
+        if key not in self._known:
+            self._known[key] = ebnf_of(structure)
+        self._size += len(self._known[key])
+        if self._size > MAX_TEXT:
+            raise StructureError(
+                "the structural tag comes to too large a grammar; make it smaller."
+            )
+        return {"type": "grammar", "grammar": self._known[key]}

@@ -3,7 +3,7 @@ for the next request that wants it."""
 
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -12,9 +12,11 @@ from typing import NamedTuple
 from loraplex.engine.structure import Structure, StructureError
 from loraplex.engine.structured.port import Grammar, GrammarLibrary, Matcher
 
-# Two, so that one large grammar does not hold up all small ones. The library compiles without Python's lock, so steps
-# go on beside it.
-THREADS = 2
+# Two for each client, so that one large grammar does not hold up all small ones, and one more for everybody else. The
+# library compiles without Python's lock, so steps go on beside it.
+MOST_OF_CLIENT = 2
+THREADS = 3
+MOST_STUCK = 4  # threads that go on beyond their time and are replaced; each takes a processor
 # Typical grammars take 0.1 to 1 MB each with a vocabulary of 128,000 tokens.
 CACHE_BYTES = 128 << 20
 # Within the limits of `engine.structured.limits` nothing met took longer than 4 s; this is for a machine that is busy.
@@ -32,11 +34,13 @@ class Compiled(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """A structure on its way, and who waits for it."""
+    """A structure on its way, and who waits for it. `client` asked first; `begun` says whether a thread has it."""
 
     structure: Structure
+    client: int
     deadline: float
     waiting: dict[str, None] = field(default_factory=dict)
+    begun: bool = False
 
 
 class Structures:
@@ -66,7 +70,9 @@ class Structures:
         self._jobs: dict[Structure, _Job] = {}
         self._waiting: dict[str, Structure] = {}
         self._at_once: list[Compiled] = []
-        self._todo: SimpleQueue[Structure] = SimpleQueue()
+        self._todo: SimpleQueue[Structure] = (
+            SimpleQueue()
+        )  # what the threads without work take up at once
         self._done: SimpleQueue[tuple[Structure, Grammar | str]] = SimpleQueue()
         self._news = threading.Event()
         self._threads = 0
@@ -80,8 +86,8 @@ class Structures:
         """Whether nothing is being compiled and nobody waits."""
         return not self._waiting and not self._jobs
 
-    def ask(self, request_id: str, structure: Structure) -> None:
-        """Have a matcher made; `ready` will tell."""
+    def ask(self, request_id: str, structure: Structure, client: int = 0) -> None:
+        """Have a matcher made; `ready` will tell. Clients get turns, and none has every thread."""
         self._waiting[request_id] = structure
         grammar = self._cache.get(structure)
         if grammar is not None:
@@ -90,18 +96,18 @@ class Structures:
             return
         job = self._jobs.get(structure)
         if job is None:
-            job = self._jobs[structure] = _Job(structure, self._clock() + self._patience)
-            self._todo.put(structure)
-            self._start_thread()
+            job = self._jobs[structure] = _Job(structure, client, self._clock() + self._patience)
         job.waiting[request_id] = None
+        self._begin()
 
     def forget(self, request_id: str) -> bool:
         """Nobody waits for this request any more; whether it was waiting."""
         structure = self._waiting.pop(request_id, None)
         if structure is None:
             return False
-        if structure in self._jobs:
-            self._jobs[structure].waiting.pop(request_id, None)
+        if (job := self._jobs.get(structure)) is not None:
+            job.waiting.pop(request_id, None)
+            self._drop_unwanted(job)
         return True
 
     def ready(self) -> list[Compiled]:
@@ -114,10 +120,12 @@ class Structures:
         while not self._done.empty():
             decided += self._finish(*self._done.get())
         now = self._clock()
-        for job in self._jobs.values():
+        for job in list(self._jobs.values()):
             if job.waiting and now > job.deadline:
                 decided += [Compiled(each, None, _TOO_LONG) for each in job.waiting]
                 job.waiting.clear()
+                self._drop_unwanted(job)
+        self._begin()
         # Of the same name only what was asked last counts: it may have been forgotten and asked anew.
         return [each for each in decided if self._waiting.pop(each.request_id, None) is not None]
 
@@ -139,11 +147,31 @@ class Structures:
             oldest, dropped = self._cache.popitem(last=False)
             self._cached_bytes -= dropped.size + len(oldest.source)
 
-    def _start_thread(self) -> None:
-        if self._threads < min(THREADS, len(self._jobs)):
-            self._threads += 1
-            # A daemon: a grammar that never ends must not keep the process from ending.
-            threading.Thread(target=self._work, name="grammars", daemon=True).start()
+    def _drop_unwanted(self, job: _Job) -> None:
+        """What nobody waits for any more is not begun."""
+        if not job.waiting and not job.begun:
+            del self._jobs[job.structure]
+
+    def _begin(self) -> None:
+        """Give the threads work: of the clients that have fewest, the structure that was asked for first. Threads that
+        do not come to an end are replaced, as far as that goes."""
+        now = self._clock()
+        stuck = sum(job.begun and now > job.deadline for job in self._jobs.values())
+        most = THREADS + min(stuck, MOST_STUCK)
+        begun = Counter(job.client for job in self._jobs.values() if job.begun)
+        waiting = [job for job in self._jobs.values() if not job.begun]
+        while waiting and begun.total() < most:
+            job = min(waiting, key=lambda each: begun[each.client])
+            if begun[job.client] >= MOST_OF_CLIENT:
+                return
+            waiting.remove(job)
+            job.begun = True
+            begun[job.client] += 1
+            self._todo.put(job.structure)
+            if self._threads < begun.total():
+                self._threads += 1
+                # A daemon: a grammar that never ends must not keep the process from ending.
+                threading.Thread(target=self._work, name="grammars", daemon=True).start()
 
     def _work(self) -> None:
         while True:

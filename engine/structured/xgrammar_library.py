@@ -1,6 +1,7 @@
 """Owns the use of xgrammar: the only file that imports it, and only once a request asks for a structure."""
 
 import os
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loraplex.engine.structure import Structure, StructureError
-from loraplex.engine.structured.port import Matcher
+from loraplex.engine.structured.port import TOO_SLOW, Matcher
 from loraplex.engine.structured.sources import ebnf_of, structural_tag_of
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 # Filling a row takes 10 to 30 us; with fewer rows than this, waking threads costs more than they save.
 _ROWS_FOR_THREADS = 8
 _FILL_THREADS = 4  # as far as there are processors
+# Of processor time, in seconds. A grammar with many ways to read one text can take minutes for a token, and every
+# sequence waits; others stay below 5 ms. What is above counts, and so much of it in all ends the sequence.
+_SLOW_MOVE, _SLOW_IN_ALL = 0.01, 0.5
+_MOVES_TRIED = 16  # when a grammar has been compiled
 
 
 class XGrammarLibrary:
@@ -53,7 +58,7 @@ class XGrammarLibrary:
         except RuntimeError as error:
             raise StructureError(f"The structure is refused: {_reason(error)}") from None
         grammar = XGrammar(compiled, self._no_ends)
-        grammar.matcher().check_beginning()
+        _try_out(grammar.matcher())
         return grammar
 
 
@@ -82,34 +87,44 @@ class XGrammarMatcher:
         inner: the library's own.
     """
 
-    __slots__ = ("_no_ends", "inner")
+    __slots__ = ("_no_ends", "_slow", "inner")
 
     def __init__(self, inner: "xgrammar.GrammarMatcher", no_ends: NDArray[np.int32]) -> None:
         self.inner = inner
         self._no_ends = no_ends
+        self._slow = 0.0
 
     def accept(self, token: int) -> bool:
         """See `Matcher`."""
-        return bool(self.inner.accept_token(token))
+        started = time.thread_time()
+        accepted = bool(self.inner.accept_token(token))
+        self._note(time.thread_time() - started)
+        return accepted
 
     def exhausted(self) -> bool:
         """See `Matcher`."""
-        return self.inner.is_completed() and not self._next().any()
+        return self.inner.is_completed() and not self.next().any()
 
-    def check_beginning(self) -> None:
-        """Raises StructureError if the output would be empty."""
-        if not self._next().any():
-            what = "only the empty text" if self.inner.is_completed() else "no text"
-            raise StructureError(
-                f"The structure is refused: {what} that this model can write has it."
-            )
+    def too_slow(self) -> bool:
+        """See `Matcher`."""
+        return self._slow > _SLOW_IN_ALL
 
-    def _next(self) -> NDArray[np.int32]:
+    def next(self) -> NDArray[np.int32]:
         """What may follow, but for the tokens that end the output; as in `XGrammarFiller.fill`."""
         mask = np.empty((1, len(self._no_ends)), dtype=np.int32)
-        self.inner.fill_next_token_bitmask(mask)
+        self.fill(mask, 0)
         allowed: NDArray[np.int32] = mask[0] & self._no_ends
         return allowed
+
+    def fill(self, masks: NDArray[np.int32], row: int) -> None:
+        """One row of `XGrammarFiller.fill`."""
+        started = time.thread_time()
+        self.inner.fill_next_token_bitmask(masks, row)
+        self._note(time.thread_time() - started)
+
+    def _note(self, seconds: float) -> None:
+        if seconds > _SLOW_MOVE:
+            self._slow += seconds
 
 
 class XGrammarFiller:
@@ -122,13 +137,20 @@ class XGrammarFiller:
         self._many = xgrammar.BatchGrammarMatcher(
             max_threads=min(_FILL_THREADS, os.cpu_count() or 1)
         )
+        self._look_closer = False  # one of the last batch was slow, if not all of the machine
 
     def fill(self, matchers: Sequence[Matcher], masks: NDArray[np.int32]) -> None:
         """Set row i of [at least matchers, ceil(vocabulary / 32)] to what matcher i, an `XGrammarMatcher`, allows: bit
         t % 32 of word t // 32 is token t. Tokens that end a sequence are allowed where the output may end."""
-        batch = self._few if len(matchers) < _ROWS_FOR_THREADS else self._many
-        inner = [cast(XGrammarMatcher, matcher).inner for matcher in matchers]
-        batch.batch_fill_next_token_bitmask(inner, masks)
+        started = time.perf_counter()
+        own = [cast(XGrammarMatcher, matcher) for matcher in matchers]
+        if self._look_closer:
+            for row, matcher in enumerate(own):
+                matcher.fill(masks, row)
+        else:
+            batch = self._few if len(own) < _ROWS_FOR_THREADS else self._many
+            batch.batch_fill_next_token_bitmask([matcher.inner for matcher in own], masks)
+        self._look_closer = time.perf_counter() - started > _SLOW_MOVE
 
 
 def token_set(tokens: tuple[int, ...], vocab_size: int) -> NDArray[np.int32]:
@@ -137,6 +159,22 @@ def token_set(tokens: tuple[int, ...], vocab_size: int) -> NDArray[np.int32]:
     bits[[token for token in tokens if token < vocab_size]] = 1
     words: NDArray[np.int32] = np.packbits(bits, bitorder="little").view(np.int32)
     return words
+
+
+def _try_out(matcher: XGrammarMatcher) -> None:
+    """Raises StructureError if the output would be empty, or if its beginning takes long to follow."""
+    for move in range(_MOVES_TRIED):
+        tokens = np.flatnonzero(np.unpackbits(matcher.next().view(np.uint8), bitorder="little"))
+        if not len(tokens) and not move:
+            what = "only the empty text" if matcher.inner.is_completed() else "no text"
+            raise StructureError(
+                f"The structure is refused: {what} that this model can write has it."
+            )
+        if matcher.too_slow():
+            raise StructureError(TOO_SLOW)
+        if not len(tokens):
+            return
+        matcher.accept(int(tokens[len(tokens) * move // _MOVES_TRIED]))
 
 
 def _reason(error: RuntimeError) -> str:

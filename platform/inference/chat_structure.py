@@ -5,12 +5,12 @@ import json
 from collections.abc import Sequence
 
 from loraplex.engine.structure import Structure, StructureError
-from loraplex.engine.structured.sources import check_structure
 from loraplex.engine.tokenizer import Tokenizer
 from loraplex.platform.errors import BadRequestError
 from loraplex.platform.inference.chat_reader import Reading
 from loraplex.platform.inference.chat_tools import Tools
 from loraplex.platform.inference.reasoning import Marks, Stage
+from loraplex.platform.inference.structured_outputs import check_briefly
 from loraplex.platform.inference.tool_parsers.grammars import any_of, const, in_order
 from loraplex.platform.inference.tool_parsers.port import Function, Json, ToolFormat
 
@@ -62,12 +62,12 @@ def _with_calls(
 
 
 def _check_schemas(tools: Tools) -> None:
-    """Here, as an engine could not say where in the request a schema is that it refuses."""
+    """Here, as far as this is quick: an engine could not say where in the request a schema is that it refuses."""
     for function, place in zip(tools.functions, tools.places, strict=True):
         if tools.choice != "required" and function.name not in tools.strict:
             continue
         try:
-            check_structure(Structure("json_schema", json.dumps(function.parameters)))
+            check_briefly(Structure("json_schema", json.dumps(function.parameters)))
         except StructureError as error:
             raise BadRequestError(f"{place}: {error}", param=place, code="invalid_value") from None
 

@@ -105,9 +105,10 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     function_call: FunctionCall | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
-    # What clients send back from an answer of ours or OpenAI's.
+    # What clients send back from an answer of ours or OpenAI's; the last is LiteLLM's own.
     audio: msgspec.Raw = NULL
     annotations: msgspec.Raw = NULL
+    provider_specific_fields: msgspec.Raw = NULL
 
 
 class JsonSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,6 +15,10 @@ from loraplex.platform.inference.schemas import (
     StructuredOutputs,
 )
 
+# Characters of a structure that is looked at here: a schema of 2 KB can take 50 ms, in which this worker answers
+# nobody. Whatever is longer the engine refuses, beside its steps.
+CHECKED_AT_ONCE = 2 << 10
+
 
 def structure_of(request: SamplingFields) -> Structure | None:
     """What the output of a request must be; None if it may be anything.
@@ -86,12 +90,18 @@ def _checked(kind: Kind, source: msgspec.Raw | str, param: str) -> Structure:
         if kind == "json_schema" and text.startswith('"'):
             text = str(json.loads(text))  # a schema within a text
         structure = Structure(kind, text)
-        check_structure(structure)
+        check_briefly(structure)
     except StructureError as error:
         raise _invalid(param, f"{param}: {error}") from None
     except ValueError:  # bytes that are no text
         raise _invalid(param, f"{param}: this value cannot be read.") from None
     return structure
+
+
+def check_briefly(structure: Structure) -> None:
+    """Raises StructureError for what can be told without holding up the other requests of this worker."""
+    if len(structure.source) <= CHECKED_AT_ONCE:
+        check_structure(structure)
 
 
 def _missing(param: str) -> BadRequestError:

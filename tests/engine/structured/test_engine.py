@@ -5,6 +5,7 @@ import json
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from loraplex.adapters.offline import LLM, GenerationError
@@ -14,7 +15,8 @@ from loraplex.engine.lora import LoadResult
 from loraplex.engine.request import FinishReason, InvalidRequestError, Request
 from loraplex.engine.sampling_params import SamplingParams
 from loraplex.engine.structure import Kind, Structure
-from loraplex.engine.structured.xgrammar_library import XGrammar, XGrammarLibrary
+from loraplex.engine.structured import xgrammar_library
+from loraplex.engine.structured.xgrammar_library import XGrammar, XGrammarFiller, XGrammarLibrary
 from loraplex.engine.tokenizer import Tokenizer
 from support.checkpoints import EOS_ID, tiny_model
 from support.patience import PATIENCE_SECONDS
@@ -155,6 +157,36 @@ def test_what_no_token_can_spell_fails_alone(tmp_path: Path) -> None:
     assert b"\xc3" not in spelled
     with pytest.raises(GenerationError, match="No token of this model"):
         llm.generate([[1, 2]], SamplingParams(structure=Structure("regex", "A\u00e9")))
+
+
+def test_what_takes_too_long_to_follow_ends_alone(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = LLM(model_dir, device="cpu", arena_bytes=8 << 20, max_num_seqs=4)
+    held = SamplingParams(max_tokens=9, structure=WORD)
+    assert llm.generate("x", held)[0].text  # the grammar is ready, and was quick so far
+    monkeypatch.setattr(xgrammar_library, "_SLOW_MOVE", -1.0)
+    monkeypatch.setattr(xgrammar_library, "_SLOW_IN_ALL", -1.0)
+    with pytest.raises(GenerationError, match="too long to follow"):
+        llm.generate("x", held)
+    with pytest.raises(InvalidRequestError, match="too long to follow"):
+        llm.generate("x", SamplingParams(structure=Structure("regex", "ab+")))
+    monkeypatch.undo()
+    assert llm.generate("x", held)[0].text
+
+
+def test_the_slow_one_of_a_batch_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xgrammar_library, "_SLOW_MOVE", -1.0)
+    library = XGrammarLibrary([b"a", b"b", b""], (2,))
+    matchers = [library.compile(Structure("regex", "a+")).matcher() for _ in range(12)]
+    masks = np.zeros((12, 1), dtype=np.int32)
+    filler = XGrammarFiller()
+    filler.fill(matchers, masks)
+    together = masks.copy()
+    monkeypatch.setattr(xgrammar_library, "_SLOW_IN_ALL", 0.0)
+    filler.fill(matchers, masks)  # one by one, as the batch took longer than nothing
+    assert (masks == together).all()
+    assert all(matcher.too_slow() for matcher in matchers)
 
 
 def test_others_go_on_while_a_grammar_is_compiled_and_preemption_keeps_its_place(

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from loraplex.engine.structure import Structure, StructureError
+from loraplex.engine.structured.disjoint import are_disjoint
 from loraplex.engine.structured.json_schema import schema_grammar
 from loraplex.engine.structured.keywords import Json
+from loraplex.engine.structured.sources import check_structure
 from loraplex.engine.structured.xgrammar_library import XGrammarLibrary
 from support.schemas import Schema
 
@@ -180,6 +182,54 @@ def test_texts(
 def test_refusals(schema: Json, message: str) -> None:
     with pytest.raises(StructureError, match=message):
         schema_grammar(json.dumps(schema))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ('{"const": 1e999}', "not readable"),
+        ('{"enum": [-1e999], "type": "integer"}', "not readable"),
+        ('{"const": "\\ud800"}', "half a character"),
+        ('{"properties": {"\\udfff": {}}}', "half a character"),
+        ('{"pattern": "\\ud800"}', "half a character"),
+        ('{"const": ' + "[" * 900 + "]" * 900 + "}", "128 brackets"),
+        (
+            json.dumps({"properties": {"a" * 3_000: {}}, "additionalProperties": True}),
+            "at most 256 characters",
+        ),
+    ],
+)
+def test_what_breaks_readers_is_refused_in_a_sentence(source: str, message: str) -> None:
+    with pytest.raises(StructureError, match=message):
+        schema_grammar(source)
+
+
+def test_what_a_schema_repeats_is_written_once() -> None:
+    """A property of 40 bytes can stand for 10 KB of grammar, which took a server's thread half a minute."""
+    for value in ({"format": "date-time"}, {"type": "integer", "minimum": -(10**17) - 7}):
+        grammar = schema_grammar(json.dumps({"properties": {f"p{i}": value for i in range(3_000)}}))
+        assert len(grammar) < 1_000_000
+    different = {f"p{i}": {"type": "integer", "minimum": -(10**17) - i} for i in range(3_000)}
+    with pytest.raises(StructureError, match="too large a grammar"):
+        schema_grammar(json.dumps({"properties": different}))
+    part = {"type": "json_schema", "json_schema": {"format": "date-time"}}
+    with pytest.raises(StructureError, match="too large a grammar"):
+        check_structure(Structure("structural_tag", json.dumps({"parts": [part] * 3_000})))
+
+
+def test_alternatives_are_told_apart_without_looking_at_each_pair_anew() -> None:
+    looked_up: list[str] = []
+
+    def look_up(ref: str) -> Json:
+        looked_up.append(ref)
+        return {"const": ref}
+
+    def part(ref: str) -> Json:
+        return {"type": "object", "properties": {"a": {"$ref": ref}}, "required": ["a"]}
+
+    assert are_disjoint([part(f"#/{i}") for i in range(50)], look_up)
+    assert len(looked_up) == 50
+    assert not are_disjoint([part("#/x"), part("#/x")], look_up)
 
 
 def test_a_schema_of_the_largest_size_is_turned_into_a_grammar() -> None:

@@ -73,7 +73,10 @@ def test_the_same_texts_match(library: XGrammarLibrary, pattern: str) -> None:
         ("((a{1000}){1000})", "more than 10000"),
         (r"\p{L}", "'p' at position 1"),
         (r"\ud800", "half a character"),
+        ("\ud800", "half a character"),
         ("[]", "empty set"),
+        (".?" * 33, "more than 32 parts in a row"),
+        ("(" + "a*" * 40 + ")", "more than 32 parts in a row"),
     ],
 )
 def test_refusals(pattern: str, message: str) -> None:

@@ -17,6 +17,9 @@ class Stub:
     def exhausted(self) -> bool:
         return False
 
+    def too_slow(self) -> bool:
+        return False
+
 
 @dataclass
 class Made:
@@ -35,7 +38,7 @@ class Library:
 
     def compile(self, structure: Structure) -> Made:
         self.compiled.append(structure.source)
-        if structure.source == "slow":
+        if structure.source.startswith("slow"):
             assert self.go.wait(PATIENCE_SECONDS)
         if structure.source == "bad":
             raise StructureError("No.")
@@ -88,6 +91,43 @@ def test_a_slow_one_holds_up_no_other() -> None:
     assert len(structures) == 1
     library.go.set()
     assert collect(structures, 1)["a"].matcher is not None
+
+
+def test_a_client_with_many_slow_ones_holds_up_no_other() -> None:
+    library = Library()
+    structures = Structures(lambda: library)
+    for i in range(5):
+        structures.ask(f"a{i}", Structure("regex", f"slow {i}"), client=1)
+    structures.ask("b", grammar("x"), client=2)
+    assert list(collect(structures, 1)) == ["b"]
+    library.go.set()
+    assert len(collect(structures, 5)) == 5
+    assert library.compiled[-3:] == ["slow 2", "slow 3", "slow 4"]
+
+
+def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
+    library = Library()
+    structures = Structures(lambda: library)
+    for i in range(5):
+        structures.ask(f"a{i}", grammar(f"slow {i}"))
+    for i in range(1, 5):
+        assert structures.forget(f"a{i}")
+    structures.ask("b", grammar("slow 4"))
+    library.go.set()
+    assert set(collect(structures, 2)) == {"a0", "b"}
+    assert set(library.compiled) == {"slow 0", "slow 1", "slow 4"}
+
+
+def test_threads_that_never_come_to_an_end_are_replaced() -> None:
+    library, clock = Library(), Clock()
+    structures = Structures(lambda: library, patience=10, clock=clock)
+    for i in range(5):
+        structures.ask(f"a{i}", grammar(f"slow {i}"), client=i)
+    clock.now = 11
+    assert all(each.error is not None for each in structures.ready())
+    structures.ask("b", grammar("x"), client=9)
+    assert collect(structures, 1)["b"].matcher is not None
+    library.go.set()
 
 
 def test_whoever_waits_too_long_is_told_and_what_comes_later_is_kept() -> None:
