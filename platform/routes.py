@@ -8,15 +8,16 @@ from loraplex.platform.catalog.controller import AdapterController
 from loraplex.platform.catalog.download_controller import DownloadController
 from loraplex.platform.catalog.golden_controller import GoldenController
 from loraplex.platform.catalog.upload_controller import UploadController
+from loraplex.platform.dashboard import asset, page
 from loraplex.platform.files.controller import FileController
 from loraplex.platform.files.upload_controller import FileUploadController
 from loraplex.platform.health import health, metrics, ready
 from loraplex.platform.imports.controller import ImportController
 from loraplex.platform.inference.controller import InferenceController
 from loraplex.platform.inference.embedding_controller import EmbeddingController
+from loraplex.platform.inference.playground import PlaygroundController
 from loraplex.platform.inference.tokenize_controller import TokenizeController
 from loraplex.platform.jobs.controller import JobController
-from loraplex.platform.landing import landing
 from loraplex.platform.ledger.controller import LedgerController
 from loraplex.platform.limits.controller import LimitController
 from loraplex.platform.limits.price_controller import AdapterPriceController, PriceController
@@ -31,7 +32,8 @@ from loraplex.platform.usage.organization_controller import OrganizationControll
 from loraplex.platform.webhooks.controller import WebhookController
 
 ROUTES = (
-    landing,
+    page,
+    asset,
     health,
     ready,
     metrics,
@@ -52,6 +54,7 @@ ROUTES = (
     stored,
     collect,
     InferenceController,
+    PlaygroundController,
     EmbeddingController,
     TokenizeController,
     ResponseController,

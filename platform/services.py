@@ -30,6 +30,7 @@ from loraplex.platform.catalog.resolve import Resolver
 from loraplex.platform.catalog.service import CatalogService
 from loraplex.platform.catalog.uploads import Uploads
 from loraplex.platform.catalog.weights import Weights
+from loraplex.platform.dashboard import Dashboard
 from loraplex.platform.db.database import open_database
 from loraplex.platform.drain import Drain, DrainGate
 from loraplex.platform.engines.pool import EnginePool
@@ -153,6 +154,7 @@ def compose(settings: Settings, engines: EnginePool, drain: Drain) -> Services:
     )
     by_name: dict[str, object] = {
         "settings": settings,
+        "dashboard": Dashboard(),
         "engines": engines,
         "drain": drain,
         "database": database,

@@ -9,6 +9,7 @@ from litestar.di import NamedDependency, Provide
 from loraplex.platform.accounts.answers import provide_visitor, session_answer
 from loraplex.platform.accounts.edge import Edge
 from loraplex.platform.accounts.invitations import InvitationService
+from loraplex.platform.accounts.oidc import Provider
 from loraplex.platform.accounts.operations import (
     AcceptInvitationOperation,
     ResetPasswordOperation,
@@ -42,9 +43,11 @@ class CodeController(Controller):
     dependencies = {"visitor": Provide(provide_visitor, sync_to_thread=False)}  # noqa: RUF012 - Litestar's own form
 
     @get("/setup", operation_id="GetSetup")
-    async def setup_state(self, setup: NamedDependency[Setup]) -> SetupState:
-        """Whether the first operator is still to be made."""
-        return SetupState(await setup.is_open())
+    async def setup_state(
+        self, setup: NamedDependency[Setup], oidc: NamedDependency[Provider | None]
+    ) -> SetupState:
+        """Whether the first operator is still to be made, and how one can sign in."""
+        return SetupState(await setup.is_open(), oidc is not None)
 
     @post("/setup", operation_id="SetUp", operation_class=SetupOperation)
     async def set_up(

@@ -211,9 +211,11 @@ class OpenSessionList(Struct):
 
 
 class SetupState(Struct):
-    """Whether the first operator is still to be made."""
+    """What a sign-in page has to offer: `open` if the first operator is still to be made, `oidc` if one can sign in by
+    way of an OpenID Connect provider."""
 
     open: bool
+    oidc: bool
 
 
 class MemberOut(Struct):

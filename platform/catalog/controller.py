@@ -94,10 +94,11 @@ class AdapterController(Controller):
         principal: NamedDependency[Principal],
         catalog: NamedDependency[CatalogService],
         after: FromQuery[str] = "",
+        search: FromQuery[str] = "",
         limit: Limit = 100,
     ) -> AdapterList:
-        """Adapters by name."""
-        rows = await catalog.list_adapters(principal, owner, after, limit)
+        """Adapters by name; with `search` those whose names contain it, in whatever case."""
+        rows = await catalog.list_adapters(principal, owner, after, limit, search)
         following = rows[-1][0].name if len(rows) == limit else None
         return AdapterList([AdapterOut.of(row, aliases) for row, aliases in rows], following)
 

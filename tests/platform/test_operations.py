@@ -67,12 +67,3 @@ async def test_the_schema_documents_every_route_and_loads_nothing_from_elsewhere
     push = schema["paths"]["/api/v1/adapters"]["post"]
     assert "multipart/form-data" in push["requestBody"]["content"]
     assert (await api.client.get("/schema/openapi.json")).json() == schema
-
-
-@sqlite_only
-async def test_the_page_has_no_script(api: Api) -> None:
-    answer = await api.client.get("/")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/html")
-    assert "<script" not in answer.text
-    assert "default-src 'none'" in answer.headers["content-security-policy"]

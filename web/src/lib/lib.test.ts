@@ -1,0 +1,130 @@
+import { describe, expect, test } from "vitest";
+import { latencies, percentile } from "../live/latency";
+import { kept, perSecond, type Sample, series } from "../live/rates";
+import { pick } from "./folder";
+import { bytes, milliseconds } from "./format";
+import { summary } from "./report";
+import { curl, python } from "./snippets";
+import { byAdapter, byDay, type Line } from "./usage";
+
+const sample = (at: number, tokens: number) => ({ at, values: { tokens } });
+
+describe("rates", () => {
+  test("are what grew by the second", () => {
+    expect(perSecond(sample(10, 100), sample(12, 150), "tokens")).toBe(25);
+  });
+  test("are unknown across a new start of the engine, and of unknown counters", () => {
+    expect(perSecond(sample(10, 100), sample(11, 3), "tokens")).toBeNull();
+    expect(perSecond(sample(10, 100), sample(11, 103), "others")).toBeNull();
+  });
+  test("keep no more samples than asked, and none twice", () => {
+    let samples: Sample[] = [sample(1, 1)];
+    for (let at = 2; at <= 9; at += 1) samples = kept(samples, sample(at, at), 3);
+    samples = kept(samples, sample(9, 99), 3);
+    expect(samples.map(({ at }) => at)).toEqual([7, 8, 9]);
+    expect(series(samples, ["tokens"])).toEqual([
+      [7, 8, 9],
+      [null, 1, 1],
+    ]);
+  });
+});
+
+test("percentiles are by nearest rank, and running requests have none", () => {
+  expect(percentile([5, 1, 3, 2, 4], 0.5)).toBe(3);
+  expect(percentile([5, 1, 3, 2, 4], 0.95)).toBe(5);
+  expect(percentile([], 0.5)).toBeNull();
+  const row = { total_ms: 110, first_token_ms: 10, output_tokens: 11, state: "settled" };
+  const found = latencies([row, { ...row, total_ms: 0, state: "reserved" }]);
+  expect(found).toEqual({ first: [10, 10], between: [10, 10], total: [110, 110] });
+});
+
+describe("a dropped folder", () => {
+  const at = (path: string) => ({ path, file: new File(["x"], path.split("/").at(-1) ?? "") });
+  test("gives the two files nearest to the top", () => {
+    const picked = pick([
+      at("run/checkpoint-5/adapter_config.json"),
+      at("run/checkpoint-5/adapter_model.safetensors"),
+      at("run/adapter_model.safetensors"),
+      at("run/adapter_config.json"),
+      at("run/README.md"),
+    ]);
+    expect(picked).toMatchObject({ folder: "run" });
+  });
+  test("without weights says so, and says why pickles are not taken", () => {
+    expect(pick([at("a/adapter_config.json")])).toContain("adapter_model.safetensors");
+    expect(pick([at("a/adapter_config.json"), at("a/adapter_model.bin")])).toContain("pickled");
+    expect(pick([at("a/model.safetensors")])).toContain("adapter_config.json");
+  });
+});
+
+test("sizes and times have units", () => {
+  expect([0, 1023, 1536, 2 ** 30].map(bytes)).toEqual(["0 B", "1023 B", "1.5 KiB", "1.0 GiB"]);
+  expect([null, 1.26, 41.9, 1234, 45_600].map(milliseconds)).toEqual([
+    "–",
+    "1.3 ms",
+    "42 ms",
+    "1.23 s",
+    "45.6 s",
+  ]);
+});
+
+describe("snippets", () => {
+  const ask = {
+    chat: true,
+    model: "a@1",
+    prompt: "it's",
+    system: "",
+    params: { temperature: 0, top_k: 5 },
+  };
+  test("of curl survive quotes", () => {
+    expect(curl(ask, "http://h")).toContain(`"content":"it'\\''s"`);
+  });
+  test("of Python hand extras over apart", () => {
+    expect(python(ask, "http://h")).toContain('extra_body={"top_k": 5}');
+    expect(python(ask, "http://h")).toContain("    temperature=0,");
+  });
+});
+
+test("a report is told by kinds of modules", () => {
+  const modules = ["l.0.q_proj", "l.1.q_proj", "l.0.v_proj"].map((name, i) => ({
+    name,
+    rank: 4 + i,
+    scale: 2,
+  }));
+  const found = summary({ verdict: "accepted", modules, parameters: 9, size: 8, warnings: ["w"] });
+  expect(found?.targets).toEqual([
+    { name: "q_proj", count: 2 },
+    { name: "v_proj", count: 1 },
+  ]);
+  expect([found?.ranks, found?.scales, found?.warnings]).toEqual(["4 to 6", "2", ["w"]]);
+  expect(summary(null)).toBeNull();
+});
+
+test("usage adds up by day, also empty ones, and by adapter", () => {
+  const line = (start: string, adapter: string | null, tokens: number): Line => ({
+    start,
+    adapter,
+    base: null,
+    requests: 1,
+    errors: 0,
+    prompt_tokens: tokens,
+    cached_tokens: 0,
+    output_tokens: 0,
+    cost: 0,
+  });
+  const lines = [
+    line("2026-11-20T00:00:00Z", "a", 5),
+    line("2026-11-22T00:00:00Z", "a", 7),
+    line("2026-11-22T00:00:00Z", null, 30),
+  ];
+  const days = byDay(lines, 3, new Date("2026-11-22T23:59:00Z"));
+  expect(days.map(({ day, sums }) => [day, sums.prompt_tokens])).toEqual([
+    ["2026-11-20", 5],
+    ["2026-11-21", 0],
+    ["2026-11-22", 37],
+  ]);
+  expect(byAdapter(lines).map(({ name, sums }) => [name, sums.requests])).toEqual([
+    ["base model", 1],
+    ["a", 2],
+  ]);
+});
