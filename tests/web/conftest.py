@@ -1,55 +1,57 @@
-"""Fixtures: one real server with a small model, and one browser, for all tests of the dashboard."""
+"""Fixtures: a real server with a small model per file, and one browser, for the tests of the dashboard."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from support.checkpoints import peft_adapter, tiny_model
 from support.pages import WHY_NOT, Visitor, can_run
-from support.serve import Serve, Tenant
-
-PASSWORD = "a plain long sentence"
-
-
-class Site(NamedTuple):
-    """A server that was set up: an operator who owns the tenant `acme`, and a viewer there."""
-
-    serve: Serve
-    acme: Tenant
-    adapter: Path
-    operator: str
-    viewer: str
-
-    @property
-    def url(self) -> str:
-        return self.serve.url
+from support.people import PASSWORD, Site, join, visit
+from support.serve import Serve
 
 
 @pytest.fixture(scope="session")
-def adapter_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("adapter") / "poems"
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # Room for an answer that is still being written when somebody stops it.
+    return tiny_model(tmp_path_factory.mktemp("model"), max_position=16384)
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory, adapter_dir: Path) -> Iterator[Serve]:
+def adapter_dir(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adapter") / "poems"
+    peft_adapter(tiny, folder, rank=8, seed=1, strength=1.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """A server that nobody has set up yet, for the tests of one file."""
     if not can_run():
         pytest.skip(WHY_NOT)
-    # Room for an answer that is still being written when somebody stops it.
-    model = tiny_model(tmp_path_factory.mktemp("model"), max_position=16384)
-    peft_adapter(model, adapter_dir, rank=8, seed=1, strength=1.0)
-    with Serve(model, tmp_path_factory.mktemp("data")) as serve:
+    with Serve(tiny, tmp_path_factory.mktemp("data")) as serve:
         yield serve
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def code(served: Serve) -> str:
     """The set-up code, as `serve` prints it."""
     found = re.search(r"set.?up code\D*?:?\s+(\S{16,})", served.output(), re.IGNORECASE)
     assert found is not None, served.output()
     return found[1].rstrip(".")
+
+
+@pytest.fixture(scope="module")
+def site(served: Serve, code: str) -> Site:
+    """The server of one file with its first people, without adapters."""
+    people = Site(served, served.tenant("acme"), "op@example.com", "viewer@example.com")
+    first = {"code": code, "email": people.operator, "password": PASSWORD, "name": "Olga"}
+    visit(served, "/api/v1/setup", first)
+    owner = {"email": people.operator, "role": "owner"}
+    served.operator.post("/api/v1/tenants/acme/members", json=owner).raise_for_status()
+    join(served, people.viewer, "viewer", "Vera")
+    return people
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from support.pages import Visitor
+from support.people import PASSWORD, join
 from support.serve import Serve
 
-PASSWORD = "a plain long sentence"
 OPERATOR = "op@example.com"
 VIEWER = "viewer@example.com"
 pytestmark = pytest.mark.e2e
@@ -157,16 +157,7 @@ def test_a_key_is_shown_once_works_and_is_revoked(visitor: Visitor, served: Serv
 
 
 def test_a_viewer_sees_and_cannot_change(visitor: Visitor, served: Serve) -> None:
-    invited = served.operator.post(
-        "/api/v1/tenants/acme/invitations", json={"email": VIEWER, "role": "viewer"}
-    ).json()
-    served.operator.cookies.clear()
-    accepted = httpx.post(
-        f"{served.url}/api/v1/invitations/accept",
-        json={"code": invited["code"], "password": PASSWORD, "name": "Vera"},
-        trust_env=False,
-    )
-    assert accepted.status_code == 201, accepted.text
+    join(served, VIEWER, "viewer", "Vera")
     page = visitor.page
     visitor.sign_in(VIEWER, PASSWORD)
     names = page.get_by_role("navigation", name="Pages").get_by_role("link").all_inner_texts()

@@ -6,10 +6,8 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from support.pages import Visitor
-from support.serve import Serve
+from support.people import PASSWORD, Site
 
-PASSWORD = "a plain long sentence"
-OPERATOR = "op@example.com"
 PAGES = (
     "overview",
     "adapters",
@@ -24,30 +22,21 @@ TARGET = Path(__file__).parents[2] / "build" / "screenshots"
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 
 
-def test_images(browser: object, served: Serve, code: str, adapter_dir: Path) -> None:
+def test_images(browser: object, site: Site, adapter_dir: Path) -> None:
     assert isinstance(browser, Browser)
-    tenant = served.tenant("acme")
+    tenant = site.acme
     for name in ("poems", "poems", "haiku", "support-replies"):
         assert tenant.push(name, adapter_dir, alias="prod").status_code == 201
-    answer = served.operator.post(
-        "/api/v1/setup",
-        json={"code": code, "email": OPERATOR, "password": PASSWORD, "name": "Olga"},
-        headers={"authorization": ""},
-    )
-    assert answer.status_code == 201, answer.text
-    served.operator.cookies.clear()
-    member = {"email": OPERATOR, "role": "owner"}
-    served.operator.post("/api/v1/tenants/acme/members", json=member).raise_for_status()
     for model in ("poems", "haiku", "poems@1", "support-replies") * 6:
         tenant.complete(model=model, prompt="the sea", max_tokens=64, ignore_eos=True)
     TARGET.mkdir(parents=True, exist_ok=True)
     for scheme, width in (("light", 1280), ("dark", 1280), ("light", 390)):
-        visitor = Visitor(browser, served.url, width, scheme)
+        visitor = Visitor(browser, site.serve.url, width, scheme)
         page = visitor.page
         page.goto("/sign-in")
         page.get_by_role("button", name="Sign in").wait_for()
         page.screenshot(path=TARGET / f"sign-in-{scheme}-{width}.png")
-        visitor.sign_in(OPERATOR, PASSWORD)
+        visitor.sign_in(site.operator, PASSWORD)
         for path in (*PAGES, "tenants", "audit", "settings"):
             page.goto(f"/{path}")
             page.get_by_role("heading", level=1).wait_for()
