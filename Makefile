@@ -82,7 +82,7 @@ soak: $(STAMP) ## 20,000 requests over 500 adapters while everything changes; LO
 tenants-soak: $(STAMP) ## Limits of 200 requests at once over four workers; what one tenant's times tell another
 	$(BIN)/pytest -q -s -m soak tests/e2e/test_limits.py tests/e2e/test_cache_isolation.py
 
-crash-soak: $(STAMP) ## 200 kills of workers, engines and databases under load; LORAPLEX_CRASH_KILLS sets another number
+crash-soak: $(STAMP) ## 200 kills of workers, engines and databases under load, on each kind of database; LORAPLEX_CRASH_KILLS sets another number
 	$(BIN)/pytest -q -s -m soak tests/e2e/test_crashes.py
 
 streams-soak: $(STAMP) ## 1,000 streams whose readers leave or stop reading; LORAPLEX_SOAK_STREAMS sets another number

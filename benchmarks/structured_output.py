@@ -76,8 +76,11 @@ STRUCTURES: dict[str, Structure | None] = {
         "json_schema", json.dumps({"type": "array", "items": _RECORD, "minItems": _ITEMS})
     ),
     "any_json": Structure("json_schema", json.dumps({"type": "array", "minItems": _ITEMS})),
-    "string": Structure("json_schema", '{"type": "string", "minLength": 100000}'),
-    "regex": Structure("regex", r"(\w{1,9}[ ,.]){900,}"),
+    "strings": Structure(
+        "json_schema",
+        json.dumps({"type": "array", "items": {"type": "string"}, "minItems": _ITEMS}),
+    ),
+    "regex": Structure("regex", r"(\w+[ ,.])*"),
 }
 
 

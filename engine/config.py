@@ -31,6 +31,7 @@ class EngineConfig:
         load_format: "dummy" fills the model with random weights and reads `config.json` only.
         cuda_graphs: on a GPU, capture decode steps at the start and replay them.
         enable_prefix_cache: share KV blocks between requests of one adapter with equal prefixes.
+        user_grammars: take structures of the kind "grammar".
     """
 
     model: Path
@@ -44,6 +45,7 @@ class EngineConfig:
     load_format: str = "auto"
     cuda_graphs: bool = True
     enable_prefix_cache: bool = True
+    user_grammars: bool = True
 
     def __post_init__(self) -> None:
         _one_of("device", self.device, DEVICES)

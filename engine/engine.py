@@ -21,7 +21,7 @@ from loraplex.engine.scheduler import Scheduled, Scheduler
 from loraplex.engine.sequence import Sequence
 from loraplex.engine.stopwatch import Stopwatch
 from loraplex.engine.structured.structures import Structures
-from loraplex.engine.structured.xgrammar_library import XGrammarLibrary
+from loraplex.engine.structured.trial_process import TriedLibrary
 from loraplex.engine.tokenizer import Tokenizer
 
 # How long a step that can do nothing but wait for adapter loads or grammars sleeps at most, in seconds.
@@ -333,10 +333,11 @@ class Engine:
     def _fail(self, sequence: Sequence, error: str) -> Output:
         return self._end(sequence, failure(sequence, error), self._clock())
 
-    def _open_grammars(self) -> XGrammarLibrary:
+    def _open_grammars(self) -> TriedLibrary:
         assert self.tokenizer is not None
         pieces = self.tokenizer.pieces(self.model.vocab_size)
-        return XGrammarLibrary(pieces, self.model.eos_token_ids)
+        takes_grammars = self.config.user_grammars
+        return TriedLibrary(pieces, self.model.eos_token_ids, takes_grammars=takes_grammars)
 
     def _take_structures(self) -> list[Output]:
         """Queue the requests whose structures have become ready; tell which have, and which are refused."""

@@ -6,6 +6,10 @@ from typing import Literal
 Kind = Literal["json_object", "json_schema", "regex", "choice", "grammar", "structural_tag"]
 
 
+# What is said of a structure that is not compiled because those in use leave no room: no fault of the request.
+NO_ROOM = "Too many different structures are in use at the moment; try again later."
+
+
 @dataclass(frozen=True, slots=True)
 class Structure:
     """A language that the output must belong to.

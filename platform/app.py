@@ -47,7 +47,6 @@ def create_app(settings: Settings, engines: EnginePool, drain: Drain | None = No
         logging_config=None,  # errors are logged where they are mapped, requests by RequestLog
     )
     app.state.current = current
-    app.state.chat_templates = services.templates
     return app
 
 
@@ -57,7 +56,7 @@ def serve_with(app: Litestar, services: Services) -> None:
     current = app.state.current
     current.services = services
     app.state.clear()
-    app.state.update(current=current, chat_templates=services.templates)
+    app.state.update(current=current)
 
 
 class _Current:

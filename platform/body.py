@@ -7,6 +7,7 @@ import msgspec
 
 from loraplex.platform.auth.exposure import exposed
 from loraplex.platform.auth.keys import holds_key
+from loraplex.platform.body_values import check_values
 from loraplex.platform.errors import BadRequestError
 
 T = TypeVar("T")
@@ -23,10 +24,16 @@ def decode_body(body: bytes, kind: type[T]) -> T:
     """The body as a struct.
 
     Raises:
-        BadRequestError: it is not JSON, or not of this shape; `param` is the field's path. Or an API key is in it.
+        BadRequestError: it is not JSON, or not of this shape; `param` is the field's path. Or an API key is in it, or
+            too many values.
     """
     if holds_key(body):
         raise exposed("body")
+    check_values(body)
+    return _decode(body, kind)
+
+
+def _decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
@@ -43,10 +50,10 @@ def decode_part(part: msgspec.Raw, kind: type[T], path: str) -> T:
     """A part of a body that was left undecoded at first, as a struct.
 
     Raises:
-        BadRequestError: as `decode_body`; its `param` begins with `path`, where the part is.
+        BadRequestError: as `decode_body`, which has seen the whole; its `param` begins with `path`, where the part is.
     """
     try:
-        return decode_body(bytes(part), kind)
+        return _decode(bytes(part), kind)
     except BadRequestError as error:
         inner = error.param or ""
         param = f"{path}{'' if inner.startswith('[') or not inner else '.'}{inner}"

@@ -51,6 +51,7 @@ from loraplex.platform.ledger.service import Ledger
 from loraplex.platform.limits.prices import PriceService
 from loraplex.platform.limits.service import LimitService
 from loraplex.platform.metering.service import Metering
+from loraplex.platform.metering.tally import FOLDER, Tallies, Tally
 from loraplex.platform.metrics import Metrics
 from loraplex.platform.observability import RequestLog
 from loraplex.platform.outbound import Outbound
@@ -84,13 +85,11 @@ class Services:
     Attributes:
         by_name: what handlers may ask for.
         middleware: outermost first.
-        templates: compiled chat templates.
         running: to be entered before the first request; its end closes the database.
     """
 
     by_name: dict[str, object]
     middleware: tuple[ASGIMiddleware, ...]
-    templates: Templates
     running: Callable[[], AbstractAsyncContextManager[None]]
 
 
@@ -116,19 +115,20 @@ def compose(settings: Settings, engines: EnginePool, drain: Drain) -> Services:
     names = Names(database)
     templates = Templates(settings.tool_parser, settings.reasoning_parser)
     worker_id = uuid7()
-    metering = Metering(database, worker_id)
+    tallies = settings.data_dir / FOLDER
+    metering = Metering(database, worker_id, tally=Tally(tallies, worker_id))
     answers = Greedy(resolver, engines, templates, shares, metering, counters)
     golden = GoldenChecks(database, engines, answers, counters.observe_golden)
     tracing = Tracing.from_environment()
     roll = RollCall(database, worker_id, engines.service)
-    reaper = Reaper(database, roll, engines, metering)
+    reaper = Reaper(database, roll, engines, metering, Tallies(tallies))
     outbound = Outbound(
         allow_http=settings.webhook_allow_http, allow_hosts=settings.webhook_allow_hosts
     )
     sender = Sender(database, outbound)
     retention = Retention(database, settings.ledger_days)
-    responses = ResponseStore(database, Keeping.of(settings))
-    response_retention = ResponseRetention(database, responses, counters.observe_garbage)
+    response_store = ResponseStore(database, Keeping.of(settings))
+    response_retention = ResponseRetention(database, response_store, counters.observe_garbage)
     removals = Removals(database, weights, engines, epochs)
     queue = JobQueue(database)
     import_options = ImportOptions.of(settings)
@@ -139,7 +139,8 @@ def compose(settings: Settings, engines: EnginePool, drain: Drain) -> Services:
     collection = Collection(database, weights, files, file_uploads, queue, counters.observe_garbage)
     catalog = CatalogService(database, bases, pins, epochs, resolver)
     inference = InferenceService(catalog, engines, templates, shares, metering, counters, tracing)
-    endpoints = Endpoints(inference, Responses(inference, responses))
+    responses = Responses(inference, response_store)
+    endpoints = Endpoints(inference, responses)
     batch_runner = JobRunner(
         database,
         JobQueue(database, batches=True),
@@ -156,6 +157,8 @@ def compose(settings: Settings, engines: EnginePool, drain: Drain) -> Services:
         "settings": settings,
         "dashboard": Dashboard(),
         "engines": engines,
+        "inference": inference,
+        "responses": responses,
         "drain": drain,
         "database": database,
         "metrics": counters,
@@ -188,7 +191,7 @@ def compose(settings: Settings, engines: EnginePool, drain: Drain) -> Services:
         "overview": Overview(engines, names),
         "audit": AuditTrail(database),
         "webhooks": Webhooks(database, outbound),
-        "response_store": responses,
+        "response_store": response_store,
         **accounts.services,
     }
 
@@ -233,4 +236,4 @@ def compose(settings: Settings, engines: EnginePool, drain: Drain) -> Services:
         KeyExposure(),
         AuthMiddleware(authenticator, accounts.sessions, accounts.edge),
     )
-    return Services(by_name, middleware, templates, running)
+    return Services(by_name, middleware, running)

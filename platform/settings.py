@@ -59,6 +59,7 @@ class Settings:
     gpu_memory_utilization: float = 0.9
     arena_size: int | None = None
     no_prefix_cache: bool = False
+    user_grammars: bool = False
     host_cache_size: int = 4 * GIB
     disk_cache_size: int = 32 * GIB
     load_format: LoadFormat = "auto"

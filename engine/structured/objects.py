@@ -10,6 +10,9 @@ from loraplex.engine.structured.ebnf import Range, Rules, choice, literal, one_o
 
 # Where others are allowed: each character of a name is a rule, and the library follows them one within the other.
 MAX_NAME = 256
+# Of properties in a row that may be left out: the library tries each as the next. 200 compile in 0.4 s and take 8 ms a
+# step, 600 take 4 s and 22 ms, 2,000 took all memory.
+MAX_OPTIONAL = 256
 # Names of entries are written as they are: an escape could spell one that is taken.
 _PLAIN: list[Range] = without([(0, 0x10FFFF)], [(0, 0x1F), (0x22, 0x22), (0x5C, 0x5C)])
 
@@ -35,6 +38,7 @@ class Entries(NamedTuple):
 
 def entries(rules: Rules, wanted: Entries) -> str:
     """An expression for the object."""
+    _check_optional(wanted)
     gap = json_text.space(rules)
     comma = f'{gap} "," {gap}'
     # Two rules from each entry on: for when it would be the first, and for when others stand before it.
@@ -48,6 +52,16 @@ def entries(rules: Rules, wanted: Entries) -> str:
             alone = rules.add("first", first)
             first, later = f"({entry} {after} | {alone})", f"({comma} {entry})? {after}"
     return f'("{{" {gap} {first} {gap} "}}")'
+
+
+def _check_optional(wanted: Entries) -> None:
+    run = 0
+    for name in wanted.values:
+        run = 0 if name in wanted.required else run + 1
+        if run > MAX_OPTIONAL:
+            raise StructureError(
+                f"an object has more than {MAX_OPTIONAL} properties in a row that are not required; require some."
+            )
 
 
 def _others(rules: Rules, wanted: Entries, gap: str) -> tuple[str, str]:

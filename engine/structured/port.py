@@ -26,7 +26,7 @@ class Matcher(Protocol):
 
 
 class Grammar(Protocol):
-    """A compiled grammar; `size` is what it takes in bytes."""
+    """A compiled grammar; `size` is what it takes in bytes. Its matchers keep it alive."""
 
     @property
     def size(self) -> int: ...

@@ -4,7 +4,7 @@ Imports no library: whoever takes a request can refuse it before an engine sees 
 import json
 
 from loraplex.engine.structure import Structure, StructureError
-from loraplex.engine.structured.ebnf import MAX_TEXT, literal
+from loraplex.engine.structured.ebnf import Budget, literal
 from loraplex.engine.structured.json_schema import read_json, schema_grammar
 from loraplex.engine.structured.keywords import Json
 from loraplex.engine.structured.patterns import whole_text
@@ -14,8 +14,12 @@ MAX_CHOICES = 10_000
 _ANY_OBJECT = '{"type": "object"}'
 
 
-def ebnf_of(structure: Structure) -> str:
+def ebnf_of(structure: Structure, budget: Budget | None = None) -> str:
     """The grammar of a structure, with the rule `root`.
+
+    Args:
+        structure: no structural tag.
+        budget: what is left for this grammar and others beside it; None: it has one of its own.
 
     Raises:
         StructureError: nothing can have the structure, it is too large, or it cannot be expressed; the message names
@@ -23,11 +27,11 @@ def ebnf_of(structure: Structure) -> str:
     """
     source = structure.source
     if structure.kind == "json_object":
-        return schema_grammar(_ANY_OBJECT)
+        return schema_grammar(_ANY_OBJECT, budget)
     if structure.kind == "json_schema":
-        return schema_grammar(source)
+        return schema_grammar(source, budget)
     if structure.kind == "regex":
-        return f"root ::= {whole_text(source)}\n"
+        return f"root ::= {whole_text(source, budget or Budget())}\n"
     if structure.kind == "choice":
         return f"root ::= {' | '.join(map(literal, _choices(source)))}\n"
     if len(source.encode()) > MAX_GRAMMAR_BYTES:
@@ -52,6 +56,25 @@ def check_structure(structure: Structure) -> None:
         ebnf_of(structure)
 
 
+def holds_grammar(structure: Structure) -> bool:
+    """Whether a user wrote (part of) the grammar itself.
+
+    Raises:
+        StructureError: it cannot be read.
+    """
+    if structure.kind == "structural_tag":
+        return _has_grammar(read_json(structure.source))
+    return structure.kind == "grammar"
+
+
+def _has_grammar(part: Json) -> bool:
+    if isinstance(part, list):
+        return any(map(_has_grammar, part))
+    if not isinstance(part, dict) or part.get("type") == "json_schema":
+        return False
+    return part.get("type") == "grammar" or any(map(_has_grammar, part.values()))
+
+
 def _choices(source: str) -> list[str]:
     choices = read_json(source)
     if not isinstance(choices, list) or not all(isinstance(each, str) and each for each in choices):
@@ -66,7 +89,7 @@ class _Converter:
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
-        self._size = 0
+        self._budget = Budget()
 
     def convert(self, part: Json, depth: int) -> Json:
         """A part with what it holds."""
@@ -84,11 +107,8 @@ class _Converter:
 
     def _grammar(self, structure: Structure) -> Json:
         key = structure.kind + structure.source
-        if key not in self._known:
-            self._known[key] = ebnf_of(structure)
-        self._size += len(self._known[key])
-        if self._size > MAX_TEXT:
-            raise StructureError(
-                "the structural tag comes to too large a grammar; make it smaller."
-            )
+        if key in self._known:
+            self._budget.add_text(len(self._known[key]))
+        else:
+            self._known[key] = ebnf_of(structure, self._budget)
         return {"type": "grammar", "grammar": self._known[key]}

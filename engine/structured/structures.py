@@ -4,12 +4,13 @@ for the next request that wants it."""
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
-from loraplex.engine.structure import Structure, StructureError
+from loraplex.engine.structure import NO_ROOM, Structure, StructureError
 from loraplex.engine.structured.port import Grammar, GrammarLibrary, Matcher
 
 # Two for each client, so that one large grammar does not hold up all small ones, and one more for everybody else. The
@@ -17,10 +18,14 @@ from loraplex.engine.structured.port import Grammar, GrammarLibrary, Matcher
 MOST_OF_CLIENT = 2
 THREADS = 3
 MOST_STUCK = 4  # threads that go on beyond their time and are replaced; each takes a processor
-# Typical grammars take 0.1 to 1 MB each with a vocabulary of 128,000 tokens.
+# Typical grammars take 0.1 to 15 MB each with a vocabulary of 128,000 tokens.
 CACHE_BYTES = 128 << 20
-# Within the limits of `engine.structured.limits` nothing met took longer than 4 s; this is for a machine that is busy.
-PATIENCE_SECONDS = 30.0
+# Of all that are kept or in use. Those that are being compiled come on top, one for each thread.
+MOST_BYTES = 1 << 30
+# The worst that is admitted took 6 s of processor time with 128,000 tokens (a string of at most 100 characters; next a
+# pattern of 100 wide characters with 4 s, 3,000 properties with 3 s); this is for a machine that is
+# busy: for a user's grammar a process has to start first, see `trial_process`.
+PATIENCE_SECONDS = 120.0
 _TOO_LONG = "The structure is too complex: compiling it took too long. Make it smaller."
 
 
@@ -51,6 +56,7 @@ class Structures:
         open_library: Callable[[], GrammarLibrary],
         *,
         cache_bytes: int = CACHE_BYTES,
+        most_bytes: int = MOST_BYTES,
         patience: float = PATIENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -58,15 +64,19 @@ class Structures:
         Args:
             open_library: called once, in a thread, when the first structure is asked for.
             cache_bytes: what grammars that nobody uses may take.
+            most_bytes: what all grammars may take; while they take more, no other is compiled.
             patience: seconds after which those who wait are told that it takes too long. A thread cannot be stopped:
                 it goes on with the grammar it has.
         """
         self._library = _Opened(open_library)
         self._cache_bytes = cache_bytes
+        self._most_bytes = most_bytes
         self._patience = patience
         self._clock = clock
-        self._cache: OrderedDict[Structure, Grammar] = OrderedDict()
-        self._cached_bytes = 0
+        self._known: WeakValueDictionary[Structure, Grammar] = WeakValueDictionary()
+        self._cache: OrderedDict[Structure, Grammar] = (
+            OrderedDict()
+        )  # of these, kept though nobody uses them
         self._jobs: dict[Structure, _Job] = {}
         self._waiting: dict[str, Structure] = {}
         self._at_once: list[Compiled] = []
@@ -89,9 +99,9 @@ class Structures:
     def ask(self, request_id: str, structure: Structure, client: int = 0) -> None:
         """Have a matcher made; `ready` will tell. Clients get turns, and none has every thread."""
         self._waiting[request_id] = structure
-        grammar = self._cache.get(structure)
+        grammar = self._known.get(structure)
         if grammar is not None:
-            self._cache.move_to_end(structure)
+            self._keep(structure, grammar)
             self._at_once.append(Compiled(request_id, grammar.matcher(), None))
             return
         job = self._jobs.get(structure)
@@ -122,7 +132,8 @@ class Structures:
         now = self._clock()
         for job in list(self._jobs.values()):
             if job.waiting and now > job.deadline:
-                decided += [Compiled(each, None, _TOO_LONG) for each in job.waiting]
+                error = _TOO_LONG if job.begun or self._has_room() else NO_ROOM
+                decided += [Compiled(each, None, error) for each in job.waiting]
                 job.waiting.clear()
                 self._drop_unwanted(job)
         self._begin()
@@ -141,11 +152,16 @@ class Structures:
         return [Compiled(each, result.matcher(), None) for each in job.waiting]
 
     def _keep(self, structure: Structure, grammar: Grammar) -> None:
-        self._cache[structure] = grammar
-        self._cached_bytes += grammar.size + len(structure.source)
-        while self._cached_bytes > self._cache_bytes:
-            oldest, dropped = self._cache.popitem(last=False)
-            self._cached_bytes -= dropped.size + len(oldest.source)
+        self._known[structure] = self._cache[structure] = grammar
+        self._cache.move_to_end(structure)
+        while _bytes(self._cache) > self._cache_bytes:
+            self._cache.popitem(last=False)
+
+    def _has_room(self) -> bool:
+        """Whether one more grammar may be compiled; makes room if those that nobody uses take it."""
+        while self._cache and _bytes(self._known) > self._most_bytes:
+            self._cache.popitem(last=False)
+        return _bytes(self._known) <= self._most_bytes
 
     def _drop_unwanted(self, job: _Job) -> None:
         """What nobody waits for any more is not begun."""
@@ -160,7 +176,7 @@ class Structures:
         most = THREADS + min(stuck, MOST_STUCK)
         begun = Counter(job.client for job in self._jobs.values() if job.begun)
         waiting = [job for job in self._jobs.values() if not job.begun]
-        while waiting and begun.total() < most:
+        while waiting and begun.total() < most and self._has_room():
             job = min(waiting, key=lambda each: begun[each.client])
             if begun[job.client] >= MOST_OF_CLIENT:
                 return
@@ -184,6 +200,10 @@ class Structures:
                 result = f"The structure cannot be compiled ({type(error).__name__})."
             self._done.put((structure, result))
             self._news.set()
+
+
+def _bytes(grammars: Mapping[Structure, Grammar]) -> int:
+    return sum(grammar.size + len(structure.source) for structure, grammar in grammars.items())
 
 
 class _Opened:

@@ -15,9 +15,15 @@ from loraplex.engine.structured.sources import ebnf_of, structural_tag_of
 if TYPE_CHECKING:
     import xgrammar
 
-# Filling a row takes 10 to 30 us; with fewer rows than this, waking threads costs more than they save.
+# Filling a row takes 40 to 150 us with 128,000 tokens; with fewer rows than this, waking threads costs more than they
+# save.
 _ROWS_FOR_THREADS = 8
 _FILL_THREADS = 4  # as far as there are processors
+# Of one grammar, as far as there are processors: what takes long are many passes over the vocabulary.
+_COMPILE_THREADS = 4
+# Of what the library keeps to compile the next grammar faster: a string of at most 60 characters took 1.7 s after one
+# of at most 40, and one of at most 20 took 0.1 s.
+_KEPT_BYTES = 64 << 20
 # Of processor time, in seconds. A grammar with many ways to read one text can take minutes for a token, and every
 # sequence waits; others stay below 5 ms. What is above counts, and so much of it in all ends the sequence.
 _SLOW_MOVE, _SLOW_IN_ALL = 0.01, 0.5
@@ -45,8 +51,11 @@ class XGrammarLibrary:
         self._no_ends = ~token_set(eos_token_ids, len(pieces))
         ends = [token for token in eos_token_ids if token < len(pieces)]
         info = xgrammar.TokenizerInfo(pieces, stop_token_ids=ends)
-        # `Structures` keeps what is worth keeping, and has threads.
-        self._compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_enabled=False)
+        self._compiler = xgrammar.GrammarCompiler(
+            info,
+            max_threads=min(_COMPILE_THREADS, os.cpu_count() or 1),
+            cache_limit_bytes=_KEPT_BYTES,
+        )
 
     def compile(self, structure: Structure) -> "XGrammar":
         """See `GrammarLibrary`."""
@@ -77,19 +86,23 @@ class XGrammar:
     def matcher(self) -> "XGrammarMatcher":
         import xgrammar
 
-        return XGrammarMatcher(xgrammar.GrammarMatcher(self._compiled), self._no_ends)
+        return XGrammarMatcher(self, xgrammar.GrammarMatcher(self._compiled), self._no_ends)
 
 
 class XGrammarMatcher:
     """Where one output stands.
 
     Attributes:
+        grammar: which lives as long as it is followed.
         inner: the library's own.
     """
 
-    __slots__ = ("_no_ends", "_slow", "inner")
+    __slots__ = ("_no_ends", "_slow", "grammar", "inner")
 
-    def __init__(self, inner: "xgrammar.GrammarMatcher", no_ends: NDArray[np.int32]) -> None:
+    def __init__(
+        self, grammar: XGrammar, inner: "xgrammar.GrammarMatcher", no_ends: NDArray[np.int32]
+    ) -> None:
+        self.grammar = grammar
         self.inner = inner
         self._no_ends = no_ends
         self._slow = 0.0
@@ -115,6 +128,10 @@ class XGrammarMatcher:
         self.fill(mask, 0)
         allowed: NDArray[np.int32] = mask[0] & self._no_ends
         return allowed
+
+    def next_tokens(self) -> NDArray[np.int64]:
+        """The tokens of `next`."""
+        return np.flatnonzero(np.unpackbits(self.next().view(np.uint8), bitorder="little"))
 
     def fill(self, masks: NDArray[np.int32], row: int) -> None:
         """One row of `XGrammarFiller.fill`."""
@@ -164,7 +181,7 @@ def token_set(tokens: tuple[int, ...], vocab_size: int) -> NDArray[np.int32]:
 def _try_out(matcher: XGrammarMatcher) -> None:
     """Raises StructureError if the output would be empty, or if its beginning takes long to follow."""
     for move in range(_MOVES_TRIED):
-        tokens = np.flatnonzero(np.unpackbits(matcher.next().view(np.uint8), bitorder="little"))
+        tokens = matcher.next_tokens()
         if not len(tokens) and not move:
             what = "only the empty text" if matcher.inner.is_completed() else "no text"
             raise StructureError(

@@ -50,4 +50,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    connection = op.get_bind()
+    if connection.dialect.name == "postgresql":
+        row_security.expose(connection, ("stored_response",))
     op.drop_table("stored_response")

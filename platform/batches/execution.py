@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from loraplex.platform.batches.endpoints import LineRunner, tokens_of
-from loraplex.platform.batches.lines import Line, read_lines, read_request
+from loraplex.platform.batches.lines import LineRequest, read_judged
 from loraplex.platform.batches.results import answered, refused
 from loraplex.platform.batches.rights import Rights, RightsLostError
 from loraplex.platform.batches.store import BatchStore, Result
@@ -66,11 +66,11 @@ class Execution:
         self._progress.total, self._progress.done = batch.total, len(done)
         running: set[asyncio.Task[Result]] = set()
         try:
-            async with aclosing(read_lines(source)) as lines:
-                async for line in lines:
-                    if line.number in done:
+            async with aclosing(read_judged(source, batch.endpoint)) as requests:
+                async for request in requests:
+                    if request.number in done:
                         continue
-                    running.add(asyncio.create_task(self._run(line, batch.endpoint)))
+                    running.add(asyncio.create_task(self._run(*request, batch.endpoint)))
                     while len(running) >= AT_ONCE:
                         if (ending := await self._take(running)) is not None:
                             return ending
@@ -109,22 +109,21 @@ class Execution:
             return Ending.CANCELLED
         return Ending.EXPIRED if batch.expires_at <= utc_now() else None
 
-    async def _run(self, line: Line, endpoint: str) -> Result:
-        request, _ = read_request(line, endpoint)
+    async def _run(self, line: int, request: LineRequest, endpoint: str) -> Result:
         failures, pause = 0, FIRST_PAUSE_SECONDS
         while True:
             try:
                 principal = await self._rights.principal()
                 answer = await self._runner.answer(principal, endpoint, bytes(request.body))
                 body = answered(request.custom_id, answer)
-                return Result(line.number, True, body, tokens_of(answer))
+                return Result(line, True, body, tokens_of(answer))
             except RightsLostError:
                 raise
             except Exception as error:
                 failures += isinstance(error, GenerationFailedError)
                 if not _may_pass(error) or failures >= FAILURES:
                     known = _known(error, line)
-                    return Result(line.number, False, refused(request.custom_id, known))
+                    return Result(line, False, refused(request.custom_id, known))
                 wait = _told(error)
             await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, max(wait, pause)))
             pause = min(LONGEST_PAUSE_SECONDS, 2 * pause)
@@ -145,12 +144,12 @@ def _told(error: Exception) -> float:
     return (error.retry_after or 0.0) if isinstance(error, LimitExceededError) else 0.0
 
 
-def _known(error: Exception, line: Line) -> PlatformError:
+def _known(error: Exception, line: int) -> PlatformError:
     """As the owner of the batch is told."""
     if isinstance(error, PlatformError):
         return error
     trace = "".join(traceback.format_exception(error))
     structlog.get_logger().error(
-        "unexpected error in a line of a batch", line=line.number, traceback=trace
+        "unexpected error in a line of a batch", line=line, traceback=trace
     )
     return PlatformError("Something went wrong on our side; run the request again.")

@@ -12,6 +12,7 @@ from loraplex.platform.error_responses import openai_body
 from loraplex.platform.errors import PlatformError
 from loraplex.platform.files.contents import Contents
 from loraplex.platform.forms import open_spool, pieces
+from loraplex.platform.one_line import one_line
 
 
 class LineResponse(msgspec.Struct):
@@ -81,7 +82,7 @@ async def store_lines(
 
 def _line(custom_id: str, response: LineResponse | None, error: LineError | None) -> bytes:
     line = ResultLine(f"batch_req_{uuid4().hex}", custom_id, response, error)
-    return msgspec.json.encode(line) + b"\n"
+    return one_line(msgspec.json.encode(line)) + b"\n"
 
 
 def _request_id() -> str:

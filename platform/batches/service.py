@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, select, true
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.batches.schemas import NewBatch
 from loraplex.platform.batches.validation import MAX_INPUT
+from loraplex.platform.catalog.quota import check_quota
 from loraplex.platform.db.base import utc_now
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Batch, Job
@@ -19,6 +20,7 @@ from loraplex.platform.files.owner import maker_of
 from loraplex.platform.files.service import Files
 from loraplex.platform.jobs.leases import BATCH, enqueue
 from loraplex.platform.jobs.runner import JobRunner
+from loraplex.platform.tenants.living import of_living_tenant
 
 WINDOW = timedelta(hours=24)
 
@@ -38,6 +40,7 @@ class Batches:
             NotFoundError: the tenant has no such file.
             BadRequestError: it is not for batches, or too large.
             ConflictError: the tenant has too many batches and other jobs that have not ended.
+            PayloadTooLargeError: it stores all that it may.
         """
         param = "input_file_id"
         file_id, maker = read(FILE, new.input_file_id, param), maker_of(actor)
@@ -67,16 +70,19 @@ class Batches:
             lifetime=None if after is None else after.seconds,
             expires_at=now + WINDOW,
         )
-        async with self._database.main.writing(tenant_id) as session:
-            session.add(batch)
-            await session.flush()
-            job = Job(
-                tenant_id=tenant_id,
-                kind=BATCH,
-                request={"batch": str(batch.id)},
-                created_by=actor.actor_id,
-            )
-            await enqueue(session, job)
+        with of_living_tenant():
+            async with self._database.main.writing(tenant_id) as session:
+                # What comes of it is kept in any case; only so much can one go over.
+                await check_quota(session, tenant_id, 1)
+                session.add(batch)
+                await session.flush()
+                job = Job(
+                    tenant_id=tenant_id,
+                    kind=BATCH,
+                    request={"batch": str(batch.id)},
+                    created_by=actor.actor_id,
+                )
+                await enqueue(session, job)
         self._runner.wake()
         return batch
 

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from loraplex.platform.batches.endpoints import Tokens
@@ -14,7 +14,10 @@ from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Batch, BatchResult, Job
 from loraplex.platform.jobs.leases import Claim, JobLostError, JobState
 
-RESULTS_AT_ONCE = 64  # read together; each is an answer, usually of a few kilobytes
+# Read together; each is an answer, usually of a few kilobytes. One with the probabilities of many choices may be
+# hundreds of megabytes, which a worker has room for once.
+RESULTS_AT_ONCE = 64
+BYTES_AT_ONCE = 16 * 1024**2
 
 
 class Result(NamedTuple):
@@ -85,9 +88,17 @@ class BatchStore:
             return set(await session.scalars(query))
 
     async def record(self, results: Sequence[Result]) -> None:
-        """Keep what came of lines: they are not run again."""
+        """Keep what came of lines: they are not run again. Of a line that is through already, what came first stays:
+        who held the job before may have kept it after this one had begun."""
         claim = self._claim
+        lines = [result.line for result in results]
         async with self.changing() as (session, batch):
+            own = BatchResult.batch_id == self._batch_id
+            through = select(BatchResult.line).where(own, BatchResult.line.in_(lines))
+            known = set(await session.scalars(through))
+            results = [result for result in results if result.line not in known]
+            if not results:
+                return
             rows = [
                 {
                     "batch_id": self._batch_id,
@@ -108,27 +119,35 @@ class BatchStore:
 
     async def bodies(self, *, ok: bool) -> AsyncIterator[bytes]:
         """The lines of one result file, in the order of the input."""
+        own = (BatchResult.batch_id == self._batch_id, BatchResult.ok == ok)
+        sizes = select(BatchResult.line, func.length(BatchResult.body)).where(*own)
+        bodies = select(BatchResult.line, BatchResult.body).where(*own).order_by(BatchResult.line)
         last = 0
         while True:
-            query = (
-                select(BatchResult.line, BatchResult.body)
-                .where(
-                    BatchResult.batch_id == self._batch_id,
-                    BatchResult.ok == ok,
-                    BatchResult.line > last,
-                )
-                .order_by(BatchResult.line)
-                .limit(RESULTS_AT_ONCE)
-            )
+            ahead = sizes.where(BatchResult.line > last).order_by(BatchResult.line)
             async with self._database.main.reading(self._claim.tenant_id) as session:
-                rows = (await session.execute(query)).all()
-            if not rows:
-                return
-            for line, body in rows:
+                next_ = (await session.execute(ahead.limit(RESULTS_AT_ONCE))).all()
+                if not next_:
+                    return
+                upto = _taken([(line, size) for line, size in next_])
+                some = bodies.where(BatchResult.line > last, BatchResult.line <= upto)
+                rows = (await session.execute(some)).all()
+            for _, body in rows:
                 yield body
-                last = line
+            last = upto
 
-    async def forget_results(self, session: AsyncSession) -> None:
-        """Within the transaction that ends the batch: they are in its files now."""
-        own = BatchResult.batch_id == self._batch_id
-        await session.execute(delete(BatchResult).where(own))
+
+def _taken(sizes: Sequence[tuple[int, int]]) -> int:
+    """The last line of those that are read together: at least one, and no more than `BYTES_AT_ONCE`."""
+    (last, total), *others = sizes
+    for line, size in others:
+        total += size
+        if total > BYTES_AT_ONCE:
+            break
+        last = line
+    return last
+
+
+async def forget_results(session: AsyncSession, batch_id: UUID) -> None:
+    """Within the transaction that ends a batch: they are in its files, or nobody's."""
+    await session.execute(delete(BatchResult).where(BatchResult.batch_id == batch_id))

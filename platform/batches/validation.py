@@ -23,6 +23,13 @@ class Findings(NamedTuple):
 
 async def validate(source: AsyncIterator[bytes], endpoint: str) -> Findings:
     """Judge every line; stops at `MAX_FAULTS`."""
+    try:
+        return await _judge(source, endpoint)
+    except BadRequestError as error:
+        return Findings(0, None, [BatchFault(error.code, error.message)])
+
+
+async def _judge(source: AsyncIterator[bytes], endpoint: str) -> Findings:
     faults: list[BatchFault] = []
     models: set[str] = set()
     # Hashes: 50,000 ids may be long.

@@ -11,11 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from loraplex.platform.batches.endpoints import LineRunner
 from loraplex.platform.batches.execution import Ending, Execution
-from loraplex.platform.batches.lines import read_lines, read_request
+from loraplex.platform.batches.lines import read_judged
 from loraplex.platform.batches.results import Stored, never_run, store_lines
 from loraplex.platform.batches.rights import Rights, RightsLostError
 from loraplex.platform.batches.schemas import BatchFault, BatchFaults
-from loraplex.platform.batches.store import BatchStore
+from loraplex.platform.batches.store import BatchStore, forget_results
 from loraplex.platform.batches.validation import validate
 from loraplex.platform.db.base import utc_now
 from loraplex.platform.db.database import Database
@@ -78,6 +78,7 @@ class BatchWork:
         batch = await session.scalar(select(Batch).where(Batch.id == batch_id).with_for_update())
         if batch is not None:
             await _end(session, batch, "failed", [BatchFault("server_error", error)])
+            await forget_results(session, batch_id)
 
     async def run(self, claim: Claim, progress: Progress) -> None:
         """See `JobKind.run`."""
@@ -134,7 +135,7 @@ class BatchWork:
             async with store.changing() as (session, batch):
                 batch.output_file_id = await self._keep(session, batch, "output", output)
                 batch.error_file_id = await self._keep(session, batch, "error", errors)
-                await store.forget_results(session)
+                await forget_results(session, batch.id)
                 await _end(session, batch, status, faults)
                 await succeed(session, claim, {"status": status})
         except BaseException:
@@ -151,9 +152,9 @@ class BatchWork:
             return
         done, reason = await store.recorded(), _UNRUN[status]
         source = self._contents.read(batch.tenant_id, batch.input_file_id)
-        async for line in read_lines(source):
-            if line.number not in done:
-                yield never_run(read_request(line, batch.endpoint)[0].custom_id, *reason)
+        async for number, request in read_judged(source, batch.endpoint):
+            if number not in done:
+                yield never_run(request.custom_id, *reason)
 
     async def _keep(
         self, session: AsyncSession, batch: Batch, what: str, stored: Stored | None

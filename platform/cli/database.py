@@ -92,7 +92,7 @@ def restore(directory: Path, data_dir: Path, database_url: str) -> None:
 @data_dir_option
 @database_url_option
 def check(data_dir: Path, database_url: str) -> None:
-    """Read every stored adapter and compare it with its digest, also while the service runs."""
+    """Read every stored adapter and file and compare it with what it should be, also while the service runs."""
     from loraplex.platform.backup.inspection import inspect
 
     files = _sqlite_files(data_dir, database_url)
@@ -105,7 +105,7 @@ def check(data_dir: Path, database_url: str) -> None:
     if finding.faults:
         raise click.ClickException(f"{len(finding.faults)} faults were found.")
     click.echo(
-        f"{finding.versions} versions and {finding.blobs} weights files"
+        f"{finding.versions} versions, {finding.files} files and the {finding.blobs} blobs of them"
         f" ({finding.bytes / 1e6:.1f} MB) are whole."
     )
 

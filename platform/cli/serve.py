@@ -139,6 +139,12 @@ class _Size(click.ParamType[int]):
     help="Compute every prompt whole, also where another one began alike.",
 )
 @click.option(
+    "--user-grammars",
+    is_flag=True,
+    envvar="LORAPLEX_USER_GRAMMARS",
+    help="Let users write grammars of their own for structured output.",
+)
+@click.option(
     "--host-cache-size",
     type=_Size(),
     default="4GiB",
@@ -310,6 +316,7 @@ def serve(
     gpu_memory_utilization: float,
     arena_size: int | None,
     no_prefix_cache: bool,
+    user_grammars: bool,
     host_cache_size: int,
     disk_cache_size: int,
     api_workers: int | None,
@@ -361,6 +368,7 @@ def serve(
             gpu_memory_utilization=gpu_memory_utilization,
             arena_size=arena_size,
             no_prefix_cache=no_prefix_cache,
+            user_grammars=user_grammars,
             host_cache_size=host_cache_size,
             disk_cache_size=disk_cache_size,
             load_format=load_format,

@@ -1,9 +1,10 @@
 """Owns the demo's calls to the management API: tenants, keys, uploads, live engine state. Plain HTTP, as any client
 would do it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -44,6 +45,25 @@ class Management:
         answer = self._http.post(f"/tenants/{tenant}/keys", json={"name": "demo"})
         return str(_check(answer, f"create a key of {tenant}")["key"])
 
+    def ensure_person(self, email: str, password: str, tenants: Iterable[str]) -> None:
+        """Somebody who signs in to the dashboard: an operator, and an owner of the tenants. Whoever has the address
+        already (in a kept data directory) gets the password."""
+        person = {"email": email, "name": "Demo", "is_operator": True}
+        made = self._http.post("/users", json=person)
+        if made.status_code == httpx.codes.CONFLICT:
+            found = _check(self._http.get("/users", params={"email": email}), f"find {email}")
+            made = self._http.post(f"/users/{found['data'][0]['id']}/reset")
+            code = _check(made, f"reset the password of {email}")["code"]
+        else:
+            code = _check(made, f"create the user {email}")["reset"]["code"]
+        chosen = {"code": code, "password": password}
+        _check(self._http.post("/password-reset", json=chosen), "set a password")
+        for tenant in tenants:
+            member = {"email": email, "role": "owner"}
+            answer = self._http.post(f"/tenants/{tenant}/members", json=member)
+            if answer.status_code != httpx.codes.CONFLICT:
+                _check(answer, f"make {email} an owner of {tenant}")
+
     def upload(self, key: str, name: str, path: Path) -> None:
         """Upload the PEFT directory `path` under `name` with a tenant's key; returns once it can be used."""
         with (
@@ -76,9 +96,9 @@ def _bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def _check(answer: httpx.Response, action: str) -> dict[str, object]:
+def _check(answer: httpx.Response, action: str) -> dict[str, Any]:
     if answer.is_success:
-        body = answer.json()
+        body = answer.json() if answer.content else {}
         return body if isinstance(body, dict) else {}
     raise DemoError(f"The server did not {action}: {answer.status_code} {answer.text[:500]}")
 

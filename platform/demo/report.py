@@ -103,6 +103,15 @@ def print_access(console: Console, url: str, operator_key: str, keys: Mapping[st
     )
 
 
+def print_sign_in(console: Console, url: str, email: str, password: str) -> None:
+    """Where the dashboard is and how to get in."""
+    console.print(
+        f"[bold]Dashboard[/]  {url}/   sign in as {email} with {password}\n",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
 def _grouped(
     foreign: Sequence[tuple[str, str, str | None]],
 ) -> dict[tuple[str, str], list[str]]:

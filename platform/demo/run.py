@@ -26,12 +26,19 @@ from rich.progress import (
 from loraplex.platform.demo.adapters import MAX_STEPS, RECIPES, Trained, train_adapter
 from loraplex.platform.demo.management import Management
 from loraplex.platform.demo.model_dir import demo_model_dir
-from loraplex.platform.demo.report import Result, print_access, print_result, problems
+from loraplex.platform.demo.report import (
+    Result,
+    print_access,
+    print_result,
+    print_sign_in,
+    problems,
+)
 from loraplex.platform.demo.server import BASE_NAME, DemoError, DemoServer, choose_port
 from loraplex.platform.demo.traffic import Score, questions, refusal, run_traffic
 
 QUESTIONS_PER_ADAPTER = 50
 READY_SECONDS = 120
+EMAIL = "demo@example.com"  # a domain that nobody has
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,7 @@ def _show(server: DemoServer, data_dir: Path, console: Console) -> list[str]:
     _await_ready(server, console)
     with Management(server.url, server.operator_key) as management:
         keys = _upload(management, trained, console)
+        management.ensure_person(EMAIL, server.password, keys)
         score = _traffic(server.url, keys, console)
         mixed = management.most_mixed_batch()
     foreign = [
@@ -89,6 +97,7 @@ def _show(server: DemoServer, data_dir: Path, console: Console) -> list[str]:
     result = Result(trained, score, mixed, foreign)
     print_result(console, result)
     print_access(console, server.url, server.operator_key, keys)
+    print_sign_in(console, server.url, EMAIL, server.password)
     failures = problems(result)
     for failure in failures:
         console.print(failure, style="bold red")

@@ -28,12 +28,14 @@ class DemoServer:
     Attributes:
         url: where it listens, without a trailing slash.
         operator_key: an operator key of it.
+        password: of the person who signs in to its dashboard.
     """
 
     def __init__(self, data_dir: Path, port: int, device: str) -> None:
         """Start it; returns at once, `is_ready` tells when it answers."""
         self.url = f"http://127.0.0.1:{port}"
-        self.operator_key = _operator_key(data_dir)
+        self.operator_key = _kept(data_dir / "operator.key", "demo-operator-")
+        self.password = _kept(data_dir / "password", "")
         self._log = data_dir / "server.log"
         # Adapters are trained in fp32, so fp32 is what answers as they learned to.
         options = {
@@ -116,12 +118,11 @@ def child_environment(operator_key: str) -> dict[str, str]:
     return kept | {"LORAPLEX_BOOTSTRAP_KEY": operator_key}
 
 
-def _operator_key(data_dir: Path) -> str:
-    # A kept data directory has its operator already: the key lies beside it, readable by its owner only.
-    file = data_dir / "operator.key"
+def _kept(file: Path, prefix: str) -> str:
+    """A secret. A kept data directory has its own already, in a file that only its owner can read."""
     if file.exists():
         return file.read_text().strip()
-    key = f"demo-operator-{secrets.token_urlsafe(24)}"
+    secret = prefix + secrets.token_urlsafe(24)
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-        out.write(key)
-    return key
+        out.write(secret)
+    return secret

@@ -15,6 +15,7 @@ from zmq.utils.monitor import recv_monitor_message
 from loraplex.platform.engines.control import EngineControl
 from loraplex.platform.engines.generation import Generation, Job, Slot, failure
 from loraplex.platform.engines.messages import (
+    STRUCTURES_FULL,
     Abort,
     Beat,
     Delta,
@@ -28,8 +29,8 @@ from loraplex.platform.engines.messages import (
     ToEngine,
     beat_endpoint,
 )
-from loraplex.platform.engines.outcome import ERROR, Settle
-from loraplex.platform.errors import BadRequestError, EngineUnavailableError
+from loraplex.platform.engines.outcome import ERROR, Handing, Settle, Written
+from loraplex.platform.errors import BadRequestError, EngineUnavailableError, PlatformError
 
 # The pulse beats every half second in a thread of its own; six missed beats are no accident.
 SILENCE_SECONDS = 3.0
@@ -110,12 +111,19 @@ class EngineClient:
         for slot in [*self._slots.values(), *self._unsent]:
             slot.generation.fail(self._unavailable("The server is shutting down."))
 
-    async def generate(self, jobs: Sequence[Job], settle: Settle | None = None) -> Generation:
+    async def generate(
+        self,
+        jobs: Sequence[Job],
+        settle: Settle | None = None,
+        written: Written | None = None,
+        handing: Handing | None = None,
+    ) -> Generation:
         """Start jobs together and return once the engine has accepted all of them.
 
         The caller must `close` the generation, however reading it ends. A job of which nothing was read yet survives
         one loss of the engine: it is started afresh on the next one. `settle` is told how each job ended; of those the
-        engine refused nothing is said.
+        engine refused nothing is said. `written`: see `Generation.conclude`. `handing` is told of what is read in
+        pieces, before it is.
 
         Raises:
             BadRequestError: the engine can never serve one of them.
@@ -123,7 +131,7 @@ class EngineClient:
         """
         if self.inflight + len(jobs) > MAX_INFLIGHT:
             raise self._unavailable("The server has too many unfinished requests; try again later.")
-        generation = Generation(jobs, self._close_generation, settle)
+        generation = Generation(jobs, self._close_generation, settle, written, handing)
         for slot in generation.slots:
             self._unsent[slot] = None
         self._send_unsent()
@@ -207,8 +215,7 @@ class EngineClient:
 
     def _on_refusal(self, refusal: Refusal) -> None:
         if (slot := self._slots.pop(refusal.request_id, None)) is not None:
-            error = BadRequestError(refusal.message, code=refusal.code, param=refusal.param)
-            slot.generation.fail(error)
+            slot.generation.fail(_error_of(refusal))
 
     def _on_delta(self, delta: Delta) -> None:
         slot = self._slots.get(delta.request_id)
@@ -286,3 +293,9 @@ class EngineClient:
 
     def _unavailable(self, message: str) -> EngineUnavailableError:
         return EngineUnavailableError(message)
+
+
+def _error_of(refusal: Refusal) -> PlatformError:
+    if refusal.code == STRUCTURES_FULL:
+        return EngineUnavailableError(refusal.message, code=refusal.code)
+    return BadRequestError(refusal.message, code=refusal.code, param=refusal.param)

@@ -1,5 +1,5 @@
-"""Owns what an engine process remembers of generations that have ended, until somebody has written it down: an API
-worker that dies before it has settled a request leaves this as the only trace of what was handed over."""
+"""Owns what an engine process remembers of generations that have ended, until somebody has written it down: of an API
+worker that dies before it has settled a request this tells exactly what was sent to it."""
 
 import logging
 from collections.abc import Iterable

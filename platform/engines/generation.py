@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from loraplex.engine.request import FinishReason
 from loraplex.engine.sampling_params import SamplingParams
 from loraplex.platform.engines.messages import NOBODY, AdapterFile, Delta, TenantShare
-from loraplex.platform.engines.outcome import CANCELLED, ERROR, LOST, Outcome, Settle
+from loraplex.platform.engines.outcome import (
+    CANCELLED,
+    ERROR,
+    LOST,
+    Handing,
+    Outcome,
+    Settle,
+    Written,
+)
 from loraplex.platform.errors import EngineUnavailableError, PlatformError
 
 
@@ -102,10 +110,14 @@ class Generation:
         jobs: Sequence[Job],
         close: Callable[["Generation"], None],
         settle: Settle | None = None,
+        written: Written | None = None,
+        handing: Handing | None = None,
     ) -> None:
         self.slots = [Slot(i, job, self) for i, job in enumerate(jobs)]
         self._close = close
         self._settle = settle
+        self._written = written
+        self._handing = handing
         self._error: PlatformError | None = None
         self._fresh: list[Slot] = []  # those with something pending
         self._running = len(self.slots)
@@ -136,6 +148,13 @@ class Generation:
             # What no engine has taken on cost nothing, and its caller was told why.
             if slot.begun or lost:
                 self.settle(slot, LOST if lost else CANCELLED)
+
+    async def conclude(self) -> None:
+        """Close it, and return when what it took is written down, or that takes too long. Before its reader is told of
+        the end: should this process and the engine both die in the next moment, nobody else knows what it took."""
+        self.close()
+        if self._written is not None:
+            await self._written()
 
     def settle(self, slot: Slot, reason: str) -> None:
         """Tell the outcome of a job, if that was not done yet."""
@@ -174,22 +193,27 @@ class Generation:
 
     async def next(self, timeout: float | None = None) -> list[tuple[int, Delta]]:  # noqa: ASYNC109 - no news in time is an answer here
         """What came since the last call, one merged delta per job by its index; empty after `timeout` seconds of
-        silence and at the end. What came before a failure is handed over before it is raised: it counts.
+        silence and at the end. What came before a failure is handed over before it is raised: it counts. Whoever tells
+        of a good end calls `conclude` before; with a failure that was done.
 
         Raises:
             PlatformError: the generation failed; nothing more will come.
         """
         self._reading = True
         while self._running and not self._fresh:
-            self._raise()
+            await self._check()
             if not await self._pause(timeout):
                 return []
         if not self._fresh:
-            self._raise()
+            await self._check()
         fresh, self._fresh = self._fresh, []
         if len(fresh) > 1:
             fresh.sort(key=_index)
-        return [(slot.index, _take(slot)) for slot in fresh]
+        news = [(slot.index, _take(slot)) for slot in fresh]
+        if self._handing is not None:
+            for index, delta in news:
+                self._handing(index, delta)
+        return news
 
     async def arrived(self, timeout: float) -> bool:  # noqa: ASYNC109 - as above
         """Whether anything can be read, waiting at most `timeout` seconds for it. Takes nothing.
@@ -198,13 +222,13 @@ class Generation:
             PlatformError: the generation failed.
         """
         while not self._fresh:
-            self._raise()
+            await self._check()
             if not await self._pause(timeout):
                 return False
         return True
 
     async def collect(self) -> list[Delta]:
-        """The whole answers, in the order of the jobs.
+        """The whole answers, in the order of the jobs, when they are concluded.
 
         Raises:
             PlatformError: one of them failed.
@@ -212,7 +236,8 @@ class Generation:
         self._only_the_end = True
         while self._running:
             await self._wait()
-        self._raise()
+        await self._check()
+        await self.conclude()
         self._fresh = []
         return [_take(slot) for slot in self.slots]
 
@@ -252,14 +277,15 @@ class Generation:
         if waiter is not None and not waiter.done():
             waiter.set_result(True)
 
-    def _raise(self) -> None:
+    async def _check(self) -> None:
         if self._error is not None:
+            await self.conclude()
             raise self._error
 
     async def _wait(self) -> None:
-        self._raise()
+        await self._check()
         await self._pause(None)
-        self._raise()
+        await self._check()
 
     async def _pause(self, timeout: float | None) -> bool:  # noqa: ASYNC109 - as above
         """Whether there was news, a failure included, within `timeout` seconds."""

@@ -14,10 +14,11 @@ from loraplex.engine.request import (
     Request,
     Share,
 )
-from loraplex.engine.structure import Kind
+from loraplex.engine.structure import NO_ROOM, Kind
 from loraplex.platform.engines.descriptions import Descriptions
 from loraplex.platform.engines.finals import FinalBook
 from loraplex.platform.engines.messages import (
+    STRUCTURES_FULL,
     Abort,
     Acknowledge,
     Delta,
@@ -168,7 +169,10 @@ class EngineLoop:
         if output.finish_reason is FinishReason.REFUSED:
             structure = running.message.params.structure
             field = None if structure is None else STRUCTURE_FIELDS[structure.kind]
-            refusal = Refusal(output.request_id, output.error or "", field, "invalid_value")
+            if output.error == NO_ROOM:
+                refusal = Refusal(output.request_id, NO_ROOM, None, STRUCTURES_FULL)
+            else:
+                refusal = Refusal(output.request_id, output.error or "", field, "invalid_value")
             step.refused.append(refusal)
             self._forget(output.request_id)
             return False

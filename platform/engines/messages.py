@@ -121,6 +121,10 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     evicted_by: str | None = None
 
 
+# The code of a refusal that is no fault of the request: it may be tried again.
+STRUCTURES_FULL = "structures_full"
+
+
 class Refusal(msgspec.Struct, frozen=True, array_like=True):
     """A generation that cannot start, with what the OpenAI error body needs."""
 

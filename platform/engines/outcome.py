@@ -1,9 +1,10 @@
 """Owns how one generation ended, as whoever started it is told, exactly once for each that the engine took on."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from loraplex.engine.request import Timings
+from loraplex.platform.engines.messages import Delta
 
 
 class Outcome(NamedTuple):
@@ -30,6 +31,10 @@ class Outcome(NamedTuple):
 
 # Called with the index of the job. It must neither wait nor raise.
 Settle = Callable[[int, Outcome], None]
+# Called with the index of the job and what of it is handed over next. It must neither wait nor raise.
+Handing = Callable[[int, Delta], None]
+# Returns when what was told is written down, or that takes too long.
+Written = Callable[[], Awaitable[None]]
 CANCELLED = "cancelled"
 LOST = "lost"
 ERROR = "error"

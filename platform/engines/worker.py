@@ -101,6 +101,7 @@ def _compose(settings: Settings, model: Path) -> tuple[LoaderClient, Engine]:
         gpu_memory_utilization=settings.gpu_memory_utilization,
         arena_bytes=settings.arena_size,
         enable_prefix_cache=not settings.no_prefix_cache,
+        user_grammars=settings.user_grammars,
         load_format=settings.load_format,
     )
     shape = ModelConfig.from_directory(model)

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from loraplex.platform.catalog.weights import Weights
 from loraplex.platform.db.database import Database
 from loraplex.platform.db.models import Blob, BlobState, FilePart
+from loraplex.platform.tenants.living import of_living_tenant
 
 
 class Contents:
@@ -29,8 +30,10 @@ class Contents:
 
         Raises:
             PayloadTooLargeError: it is more than the tenant may store.
+            NotFoundError: the tenant was deleted meanwhile.
         """
-        return await self._weights.store(tenant_id, "", size, source, limited=limited)
+        with of_living_tenant():
+            return await self._weights.store(tenant_id, "", size, source, limited=limited)
 
     async def discard(self, blob_id: UUID) -> None:
         """Remove a blob that was not adopted."""

@@ -16,6 +16,7 @@ from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.files.contents import Contents
 from loraplex.platform.files.ids import FILE, absent, shown
 from loraplex.platform.files.schemas import MONTH
+from loraplex.platform.tenants.living import of_living_tenant
 
 MAX_FILE = 512 * 1024**2  # bytes of one request; larger files come in parts
 SWEPT_AT_ONCE = 100  # expired files whose rows one transaction removes
@@ -59,11 +60,13 @@ class Files:
 
         Raises:
             PayloadTooLargeError: it is more than the tenant may store.
+            NotFoundError: the tenant was deleted meanwhile.
         """
         blob_id = await self._contents.store(wanted.tenant_id, size, source)
         try:
-            async with self._database.main.writing(wanted.tenant_id) as session:
-                return await self.adopt(session, wanted, size, blob_id)
+            with of_living_tenant():
+                async with self._database.main.writing(wanted.tenant_id) as session:
+                    return await self.adopt(session, wanted, size, blob_id)
         except BaseException:
             await self._contents.discard(blob_id)
             raise

@@ -20,6 +20,7 @@ from loraplex.platform.files.contents import Contents
 from loraplex.platform.files.ids import PART, UPLOAD, absent, read, shown
 from loraplex.platform.files.schemas import NewUpload, UploadState
 from loraplex.platform.files.service import Wanted
+from loraplex.platform.tenants.living import of_living_tenant
 
 LIFETIME = timedelta(hours=1)
 MAX_PART = 64 * 1024**2
@@ -65,17 +66,18 @@ class FileUploads:
             lifetime=None if new.expires_after is None else new.expires_after.seconds,
             expires_at=now + LIFETIME,
         )
-        async with self._database.main.writing(tenant_id) as session:
-            # Takes the tenant's lock, too.
-            await check_quota(session, tenant_id, new.bytes)
-            still = (FileUpload.state == PENDING, FileUpload.expires_at > now)
-            count = select(func.count()).select_from(FileUpload).where(*still)
-            if (await session.scalar(count) or 0) >= MAX_OPEN:
-                raise ConflictError(
-                    f"There are {MAX_OPEN} open uploads; complete or cancel one first.",
-                    code="too_many_uploads",
-                )
-            session.add(upload)
+        with of_living_tenant():
+            async with self._database.main.writing(tenant_id) as session:
+                # Takes the tenant's lock, too.
+                await check_quota(session, tenant_id, new.bytes)
+                still = (FileUpload.state == PENDING, FileUpload.expires_at > now)
+                count = select(func.count()).select_from(FileUpload).where(*still)
+                if (await session.scalar(count) or 0) >= MAX_OPEN:
+                    raise ConflictError(
+                        f"There are {MAX_OPEN} open uploads; complete or cancel one first.",
+                        code="too_many_uploads",
+                    )
+                session.add(upload)
         return Seen(upload, "pending")
 
     async def check_open(self, tenant_id: UUID, upload_id: UUID) -> None:

@@ -1,55 +1,31 @@
 """Owns the OpenAI routes, each at `/v1/...` and at `/t/{tenant}/v1/...`. Keys, scopes and the tenant of the path were
-checked before a handler runs."""
+checked before a handler runs. Those called most take one dependency only: of several the framework makes a task
+each."""
 
 from typing import Any
 
 from litestar import Controller, Request, get, post
 from litestar.datastructures import State
-from litestar.di import NamedDependency, Provide
+from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.types import ASGIApp
 
+from loraplex.platform.auth.guards import principal_of
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.body import decode_body
-from loraplex.platform.catalog.service import CatalogService
-from loraplex.platform.engines.pool import EnginePool
 from loraplex.platform.inference.bodies import Model, ModelList
 from loraplex.platform.inference.costs import begin_costs
 from loraplex.platform.inference.delivery import ChunkDelivery, deliver
 from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest
 from loraplex.platform.inference.service import InferenceService
-from loraplex.platform.inference.templates import Templates
-from loraplex.platform.metering.service import Metering
-from loraplex.platform.metrics import Metrics
-from loraplex.platform.tenants.shares import Shares
-from loraplex.platform.tracing.tracing import Tracing
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
-
-
-def provide_inference(
-    request: Request[Any, Any, State],
-    catalog: NamedDependency[CatalogService],
-    engines: NamedDependency[EnginePool],
-    shares: NamedDependency[Shares],
-    metering: NamedDependency[Metering],
-    metrics: NamedDependency[Metrics],
-    tracing: NamedDependency[Tracing],
-) -> InferenceService:
-    """Dependency `inference`. Its templates belong to the app: they are compiled, and their process started, once."""
-    state = request.app.state
-    if "chat_templates" not in state:
-        state.chat_templates = Templates()
-    return InferenceService(
-        catalog, engines, state.chat_templates, shares, metering, metrics, tracing
-    )
 
 
 class InferenceController(Controller):
     """Models, completions and chat."""
 
     tags = ["inference"]  # noqa: RUF012 - the name and the type are Litestar's
-    dependencies = {"inference": Provide(provide_inference, sync_to_thread=False)}  # noqa: RUF012 - as above
     request_max_body_size = MAX_BODY_BYTES
 
     @get(["/v1/models", "/t/{tenant:str}/v1/models"])
@@ -74,10 +50,9 @@ class InferenceController(Controller):
         self,
         request: Request[Any, Any, State],
         inference: NamedDependency[InferenceService],
-        principal: NamedDependency[Principal],
     ) -> ASGIApp:
         """Continue one or more prompts."""
-        costs = begin_costs(request.scope)
+        costs, principal = begin_costs(request.scope), principal_of(request)
         body = decode_body(await request.body(), CompletionRequest)
 
         async def start() -> ChunkDelivery:
@@ -95,10 +70,9 @@ class InferenceController(Controller):
         self,
         request: Request[Any, Any, State],
         inference: NamedDependency[InferenceService],
-        principal: NamedDependency[Principal],
     ) -> ASGIApp:
         """Answer a conversation."""
-        costs = begin_costs(request.scope)
+        costs, principal = begin_costs(request.scope), principal_of(request)
         body = decode_body(await request.body(), ChatRequest)
 
         async def start() -> ChunkDelivery:

@@ -2,6 +2,7 @@
 work."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 from litestar import MediaType, Request
@@ -72,19 +73,24 @@ async def deliver(
         find_model: raises what is to be said of a model that was deleted meanwhile.
     """
     try:
-        delivery = await while_connected(request, start)
-        generation = delivery.generation
-        try:
+        with ExitStack() as running:
+            delivery = await while_connected(request, _begin(start, running))
+            generation = delivery.generation
             if stream:
                 await while_connected(request, generation.arrived(FIRST_NEWS_SECONDS))
+                running.pop_all()
                 return EventStream(generation, delivery.frames())
             deltas = await while_connected(request, generation.collect())
             return ASGIResponse(body=await delivery.whole(deltas), media_type=MediaType.JSON)
-        except BaseException:
-            generation.close()
-            raise
     except GenerationFailedError:
         await find_model()  # deleted meanwhile: 404, not 503
         raise
     except ClientGoneError:
         return ASGIResponse(status_code=CLIENT_CLOSED_REQUEST)
+
+
+async def _begin(start: Awaitable[Delivery], running: ExitStack) -> Delivery:
+    """Start, and note in the same moment what is to be closed: whoever waits for it can be cancelled right then."""
+    delivery = await start
+    running.callback(delivery.generation.close)
+    return delivery

@@ -20,7 +20,7 @@ from loraplex.platform.body_schema import body_of
 from loraplex.platform.catalog.owner import TenantQuery
 from loraplex.platform.errors import BadRequestError, NotFoundError, PermissionDeniedError
 from loraplex.platform.inference.bodies import ModelList
-from loraplex.platform.inference.controller import MAX_BODY_BYTES, provide_inference
+from loraplex.platform.inference.controller import MAX_BODY_BYTES
 from loraplex.platform.inference.costs import begin_costs
 from loraplex.platform.inference.delivery import ChunkDelivery, deliver
 from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest
@@ -76,7 +76,6 @@ class PlaygroundController(Controller):
     guards = (requires_user,)
     request_max_body_size = MAX_BODY_BYTES
     dependencies = {  # noqa: RUF012 - Litestar's own form
-        "inference": Provide(provide_inference, sync_to_thread=False),
         "signed_in": Provide(provide_signed_in, sync_to_thread=False),
         "tester": Provide(provide_tester, sync_to_thread=False),
     }

@@ -1,7 +1,8 @@
 """Owns the `prompt` field of completions: text or token ids, one or many."""
 
 import asyncio
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 from loraplex.engine.tokenizer import Tokenizer
 from loraplex.platform.engines.base_model import BaseModel
@@ -16,6 +17,8 @@ BEGIN_OF_DOCUMENT = "<|endoftext|>"
 # More text is encoded in a thread: the tokenizer works outside Python's lock, and everybody else's tokens wait for the
 # event loop.
 THREAD_CHARACTERS = 20_000
+# More ids are turned to text in a thread.
+THREAD_TOKENS = 5_000
 # Each call has a price of its own.
 CHARACTERS_PER_CALL = 100
 # No text of a language has so few tokens that more characters than this would fit one.
@@ -59,7 +62,14 @@ async def read_prompts(
             tokenizer_of(model), texts, special=special, context=context, least=least
         )
         return [Prompt(tuple(own), text) for own, text in zip(ids, texts, strict=True)]
-    return [Prompt(tuple(item), tokenizer_of(model).decode(item) if echo else "") for item in lists]
+    if not echo:
+        return [Prompt(tuple(item), "") for item in lists]
+    tokenizer = tokenizer_of(model)
+    if sum(map(len, lists)) > THREAD_TOKENS:
+        told = await asyncio.to_thread(_texts, tokenizer, lists)
+    else:
+        told = _texts(tokenizer, lists)
+    return [Prompt(tuple(item), text) for item, text in zip(lists, told, strict=True)]
 
 
 async def read_gaps(
@@ -143,6 +153,10 @@ def tokenizer_of(model: BaseModel) -> Tokenizer:
     return model.tokenizer
 
 
+def _texts(tokenizer: Tokenizer, lists: Sequence[list[int]]) -> list[str]:
+    return [tokenizer.decode(item) for item in lists]
+
+
 def _check_count(prompts: int, n: int) -> None:
     if prompts * n > MAX_JOBS:
         raise BadRequestError(
@@ -165,19 +179,18 @@ def _items(field: PromptField, model: BaseModel) -> tuple[list[str], list[list[i
         return [], [[begin]]
     if isinstance(field, str):
         return [field], []
-    texts = [item for item in field if isinstance(item, str)]
-    ids = [item for item in field if isinstance(item, int)]
-    lists = [item for item in field if isinstance(item, list)]
-    if not field or any(not item for item in lists):
+    kinds = set(map(type, field))
+    if not field or (kinds == {list} and not all(field)):
         raise BadRequestError(
             "prompt: an empty list is no prompt.", param="prompt", code="invalid_value"
         )
-    if len(texts) == len(field):
-        return texts, []
-    if len(ids) == len(field):
-        return [], [ids]
-    if len(lists) == len(field):
-        return [], lists
+    # Cast: there may be a million ids, and to look at each once more takes as long as to read them.
+    if kinds == {str}:
+        return cast("list[str]", field), []
+    if kinds == {int}:
+        return [], [cast("list[int]", field)]
+    if kinds == {list}:
+        return [], cast("list[list[int]]", field)
     raise BadRequestError(
         "prompt: a list holds either texts, or token ids, or lists of token ids, not a mixture.",
         param="prompt",

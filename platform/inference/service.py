@@ -1,9 +1,13 @@
 """Owns the way of a request to an engine: model name to version, text to tokens, fields to jobs."""
 
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import msgspec
 
+from loraplex.engine.request import FinishReason
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.catalog.defaults import with_defaults
 from loraplex.platform.catalog.service import CatalogService
@@ -25,9 +29,10 @@ from loraplex.platform.inference.prompts import encode, tokenizer_of
 from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest, StreamOptions
 from loraplex.platform.inference.target import Asking, Target, asker_of
 from loraplex.platform.inference.templates import Templates
-from loraplex.platform.inference.work import Work, jobs_of, request_of, traced
-from loraplex.platform.metering.account import Account
+from loraplex.platform.inference.work import Work, counting, jobs_of, request_of, traced
+from loraplex.platform.metering.account import REFUSED, Account
 from loraplex.platform.metering.service import Metering
+from loraplex.platform.metering.settlement import SETTLED, Settlement
 from loraplex.platform.metrics import Metrics
 from loraplex.platform.tenants.shares import Shares
 from loraplex.platform.tracing.tracing import Tracing
@@ -120,16 +125,17 @@ class InferenceService:
         except BadRequestError as error:
             raise _of_chat(error, request) from None
 
-    async def count(self, principal: Principal, request: ChatRequest) -> int:
+    async def count(self, principal: Principal, request: ChatRequest, costs: Costs) -> int:
         """How many tokens the prompt of a chat has.
 
         Raises:
             PlatformError: it cannot be served.
         """
         check_chat(request)
-        target = await self._target(principal, request)
+        target = await self.target(principal, request, costs)
         try:
-            return len(await _encode(target, await self.prompt_of(target, request)))
+            async with self.without_engine(principal, target, "count_tokens", costs):
+                return len(await _encode(target, await self.prompt_of(target, request)))
         except BadRequestError as error:
             raise _of_chat(error, request) from None
 
@@ -184,6 +190,28 @@ class InferenceService:
         entitlement = await self._shares.of(principal.tenant_id)
         return Target(base, resolved.version, principal.tenant_id, entitlement)
 
+    @asynccontextmanager
+    async def without_engine(
+        self, principal: Principal, target: Target, endpoint: str, costs: Costs
+    ) -> AsyncIterator[None]:
+        """Around what is done for a request here alone: to limits and the ledger it is a request of no tokens.
+
+        Raises:
+            LimitExceededError: a limit does not admit it.
+        """
+        with costs.overhead(), self._tracing.step("reserve"):
+            reservation = await self._metering.reserve(counting(principal, target, endpoint))
+        costs.headers = {**reservation.headers, **target.headers}
+        began, reason = time.monotonic(), REFUSED
+        try:
+            yield
+            reason = FinishReason.STOP
+        finally:
+            seconds = time.monotonic() - began
+            self._metering.settle_soon(
+                Settlement(reservation.id, SETTLED, reason, 0, 0, 0, seconds)
+            )
+
     async def start(
         self, principal: Principal, target: Target, work: Work, costs: Costs
     ) -> Generation:
@@ -203,13 +231,18 @@ class InferenceService:
         account = Account(
             self._metering, reservation.id, len(work.prompts), work.n, client.acknowledge, observe
         )
+
+        async def written() -> None:
+            with costs.overhead():
+                await account.written()
+
         if (most := reservation.max_tokens) is not None:
             least = min(work.params.min_tokens, most)
             capped = replace(work.params, max_tokens=most, min_tokens=least)
             work = work._replace(params=capped)
         try:
             jobs = jobs_of(target, work, reservation.id.bytes)
-            return await client.generate(jobs, account.settle)
+            return await client.generate(jobs, account.settle, written, account.handing)
         except BaseException as error:
             account.give_up(error)
             raise

@@ -14,6 +14,7 @@ from loraplex.platform.engines.generation import Generation, GenerationFailedErr
 from loraplex.platform.error_responses import openai_body
 from loraplex.platform.errors import PlatformError
 from loraplex.platform.inference.answer import Writer
+from loraplex.platform.one_line import one_line
 
 # Proxies cut connections that are silent for long, often 30 or 60 seconds.
 PING_SECONDS = 15.0
@@ -75,7 +76,7 @@ async def frames(
     generation: Generation, writer: Writer, ping_seconds: float = PING_SECONDS
 ) -> AsyncIterator[bytes]:
     """The frames of an answer: one per engine step and choice, the usage if asked for, and the end mark. An error ends
-    the stream with its OpenAI body instead."""
+    the stream with its OpenAI body instead. The ledger knows of the end before the reader does."""
     opened: set[int] = set()
     try:
         while not generation.finished:
@@ -93,6 +94,7 @@ async def frames(
     except PlatformError as error:
         yield _frame(msgspec.json.encode(openai_body(error)))
         return
+    await generation.conclude()
     yield _frame(writer.closing()) + DONE
 
 
@@ -122,4 +124,4 @@ async def _gone(receive: Receive) -> None:
 
 
 def _frame(data: bytes | None) -> bytes:
-    return b"" if data is None else b"data: " + data + b"\n\n"
+    return b"" if data is None else b"data: " + one_line(data) + b"\n\n"

@@ -1,5 +1,5 @@
 """Owns /tokenize and /detokenize: their bodies, which are vLLM's, and what is done with them. Nothing runs on an
-engine, and nothing is counted."""
+engine; to limits and the ledger they are requests of no tokens."""
 
 import asyncio
 from typing import Annotated
@@ -20,9 +20,8 @@ from loraplex.platform.inference.schemas import (
     TokenId,
 )
 from loraplex.platform.inference.service import InferenceService
-from loraplex.platform.inference.target import Target
 
-# Nobody pays for this, so it must stay cheap: a million characters take half a second of one processor.
+# Nobody pays for these tokens, so it must stay cheap: a million characters take half a second of one processor.
 MAX_CHARACTERS = 1_000_000
 MAX_TOKENS = 250_000
 # More ids are turned to text in a thread.
@@ -79,22 +78,28 @@ async def tokenize(
     Raises:
         PlatformError: the model or the text cannot be read.
     """
-    if request.messages is None:
-        target, text, special = await _of_prompt(inference, principal, request, costs)
-        param = "prompt"
-    else:
-        target, text, special = await _of_messages(inference, principal, request, costs)
-        param = "messages"
-    if len(text) > MAX_CHARACTERS:
-        raise BadRequestError(
-            f"{param}: the text has {len(text)} characters; at most {MAX_CHARACTERS} are tokenized at once.",
-            param=param,
-            code="invalid_value",
-        )
-    tokenizer = tokenizer_of(target.base.model)
-    (ids,) = await encode(tokenizer, [text], special=special, context=None)
-    names = tokenizer.names(ids) if request.return_token_strs else None
-    return Tokenized(len(ids), target.context or 0, ids, names)
+    asked = _of_prompt(request) if request.messages is None else _of_messages(request)
+    target = await inference.target(principal, asked, costs)
+    async with inference.without_engine(principal, target, "tokenize", costs):
+        if isinstance(asked, ChatRequest):
+            text, special = (await inference.prompt_of(target, asked)).text, False
+        else:
+            text, special = request.prompt or "", True
+        if len(text) > MAX_CHARACTERS:
+            param = "prompt" if request.messages is None else "messages"
+            raise BadRequestError(
+                f"{param}: the text has {len(text)} characters; at most {MAX_CHARACTERS} are tokenized at once.",
+                param=param,
+                code="invalid_value",
+            )
+        if request.add_special_tokens is not None:
+            special = request.add_special_tokens
+        tokenizer = tokenizer_of(target.base.model)
+        (ids,) = await encode(tokenizer, [text], special=special, context=None)
+        names = None
+        if request.return_token_strs:
+            names = await asyncio.to_thread(tokenizer.names, ids)
+        return Tokenized(len(ids), target.context or 0, ids, names)
 
 
 async def detokenize(
@@ -114,19 +119,18 @@ async def detokenize(
             param="tokens",
             code="invalid_value",
         )
-    if len(request.tokens) > THREAD_TOKENS:
-        return Detokenized(await asyncio.to_thread(_decode, tokenizer, request.tokens))
-    return Detokenized(_decode(tokenizer, request.tokens))
+    async with inference.without_engine(principal, target, "detokenize", costs):
+        if len(request.tokens) > THREAD_TOKENS:
+            return Detokenized(await asyncio.to_thread(_decode, tokenizer, request.tokens))
+        return Detokenized(_decode(tokenizer, request.tokens))
 
 
 def _decode(tokenizer: Tokenizer, ids: list[int]) -> str:
     return tokenizer.decode(ids, skip_special_tokens=False)
 
 
-async def _of_prompt(
-    inference: InferenceService, principal: Principal, request: TokenizeRequest, costs: Costs
-) -> tuple[Target, str, bool]:
-    """The model, the text, and whether special tokens are added to it."""
+def _of_prompt(request: TokenizeRequest) -> CompletionRequest:
+    """The completion that would begin with it."""
     if request.prompt is None:
         raise BadRequestError(
             "prompt is missing; send it, or messages.",
@@ -138,14 +142,11 @@ async def _of_prompt(
             raise BadRequestError(
                 f"{name} goes with messages; leave it out.", param=name, code="unsupported_value"
             )
-    asked = CompletionRequest(model=request.model)
-    target = await inference.target(principal, asked, costs)
-    return target, request.prompt, request.add_special_tokens is not False
+    return CompletionRequest(model=request.model)
 
 
-async def _of_messages(
-    inference: InferenceService, principal: Principal, request: TokenizeRequest, costs: Costs
-) -> tuple[Target, str, bool]:
+def _of_messages(request: TokenizeRequest) -> ChatRequest:
+    """The chat that would begin with it."""
     if request.prompt is not None:
         raise BadRequestError(
             "prompt and messages exclude each other; send one of them.",
@@ -162,6 +163,4 @@ async def _of_messages(
         chat_template_kwargs=request.chat_template_kwargs,
     )
     check_chat(asked)
-    target = await inference.target(principal, asked, costs)
-    prompt = await inference.prompt_of(target, asked)
-    return target, prompt.text, bool(request.add_special_tokens)
+    return asked

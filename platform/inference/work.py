@@ -64,6 +64,14 @@ def request_of(principal: Principal, target: Target, work: Work) -> Request:
     )
 
 
+def counting(principal: Principal, target: Target, endpoint: str) -> Request:
+    """What the ledger and the limits are told of a request that no engine sees: it has no tokens."""
+    model = target.base.model
+    heading = Heading.new("count_", model.name, model.config.fingerprint)
+    none = Work(endpoint, heading, [()], SamplingParams(max_tokens=0), 1, 0)
+    return request_of(principal, target, none)
+
+
 def jobs_of(target: Target, work: Work, account: bytes) -> list[Job]:
     """Its generations; `account` is the ledger row they are settled on."""
     adapter, salt, share = target.adapter, target.cache_salt, target.share

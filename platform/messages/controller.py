@@ -5,12 +5,12 @@ from typing import Any
 
 from litestar import Controller, Request, post
 from litestar.datastructures import State
-from litestar.di import NamedDependency, Provide
+from litestar.di import NamedDependency
 from litestar.types import ASGIApp
 
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.body import decode_body
-from loraplex.platform.inference.controller import MAX_BODY_BYTES, provide_inference
+from loraplex.platform.inference.controller import MAX_BODY_BYTES
 from loraplex.platform.inference.costs import begin_costs
 from loraplex.platform.inference.delivery import deliver
 from loraplex.platform.inference.service import InferenceService
@@ -28,7 +28,6 @@ class MessageController(Controller):
     """Messages, as Anthropic's clients ask for them."""
 
     tags = ("messages",)
-    dependencies = {"inference": Provide(provide_inference, sync_to_thread=False)}  # noqa: RUF012 - the name and the type are Litestar's
     request_max_body_size = MAX_BODY_BYTES
 
     @post(
@@ -65,5 +64,6 @@ class MessageController(Controller):
         principal: NamedDependency[Principal],
     ) -> TokenCount:
         """How many tokens the prompt of a request would have."""
+        costs = begin_costs(request.scope)
         body = decode_body(await request.body(), CountRequest)
-        return TokenCount(await Messages(inference).count(principal, body))
+        return TokenCount(await Messages(inference).count(principal, body, costs))

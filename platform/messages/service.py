@@ -18,6 +18,7 @@ from loraplex.platform.messages.chat import chat_of, of_messages
 from loraplex.platform.messages.checks import check_messages, check_prompt
 from loraplex.platform.messages.schemas import CountRequest, MessagesRequest
 from loraplex.platform.messages.writer import MessageWriter, frame
+from loraplex.platform.one_line import one_line
 
 
 class MessageDelivery:
@@ -39,9 +40,11 @@ class MessageDelivery:
                 for _, delta in await self.generation.next(PING_SECONDS):
                     self._writer.see(delta)
                 yield self._writer.take() or frame(Ping())
+            await self.generation.conclude()
+            yield self._writer.closing()
         except PlatformError as error:
             body = msgspec.json.encode(anthropic_body(error, self._request_id))
-            yield b"event: error\ndata: %s\n\n" % body
+            yield b"event: error\ndata: %s\n\n" % one_line(body)
 
     async def whole(self, deltas: Sequence[Delta]) -> bytes:
         """The message as one object."""
@@ -83,7 +86,7 @@ class Messages:
             raise of_messages(error) from None
         return MessageDelivery(*spoken, request_id)
 
-    async def count(self, principal: Principal, request: CountRequest) -> int:
+    async def count(self, principal: Principal, request: CountRequest, costs: Costs) -> int:
         """How many tokens the prompt of a request has.
 
         Raises:
@@ -92,6 +95,6 @@ class Messages:
         check_prompt(request)
         chat = chat_of(request)
         try:
-            return await self._inference.count(principal, chat)
+            return await self._inference.count(principal, chat, costs)
         except BadRequestError as error:
             raise of_messages(error) from None

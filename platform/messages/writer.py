@@ -37,6 +37,7 @@ from loraplex.platform.messages.bodies import (
     ToolUseBlock,
     Usage,
 )
+from loraplex.platform.one_line import one_line
 
 _REASONS: dict[ChatFinish, StopReason] = {
     "stop": "end_turn",
@@ -75,11 +76,16 @@ class MessageWriter:
         self._ids: list[int] = []
         self._length = 0
         self._frames = bytearray()
+        self._closing = b""
 
     def take(self) -> bytes:
         """The frames since the last call."""
         frames, self._frames = bytes(self._frames), bytearray()
         return frames
+
+    def closing(self) -> bytes:
+        """The last frames, which tell how it ended; after the last delta."""
+        return self._closing
 
     def see(self, delta: Delta) -> None:
         """What came."""
@@ -143,8 +149,7 @@ class MessageWriter:
         if reason == "stop" and (stop := self._stop()) is not None:
             answer.stop_reason, answer.stop_sequence = "stop_sequence", stop
         ending = Ending(answer.stop_reason, answer.stop_sequence)
-        self._tell(MessageDelta(ending, answer.usage))
-        self._tell(MessageStop())
+        self._closing = frame(MessageDelta(ending, answer.usage)) + frame(MessageStop())
 
     def _stop(self) -> str | None:
         """The stop sequence that ended the text, if one did: it is what the tokens say behind what was handed over."""
@@ -172,7 +177,7 @@ class MessageWriter:
 def frame(event: Event) -> bytes:
     """An event as it is sent."""
     name = str(type(event).__struct_config__.tag)
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(event))
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), one_line(msgspec.json.encode(event)))
 
 
 def _input(arguments: str) -> dict[str, object]:

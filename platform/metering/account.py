@@ -3,15 +3,20 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from uuid import UUID
 
+from loraplex.platform.engines.messages import Delta
 from loraplex.platform.engines.outcome import CANCELLED, LOST, Outcome
 from loraplex.platform.errors import BadRequestError, EngineUnavailableError
 from loraplex.platform.metering.service import Metering
 from loraplex.platform.metering.settlement import SETTLED, Settlement
-from loraplex.platform.metering.work import Acknowledge
+from loraplex.platform.metering.work import Acknowledge, Settling
 
 REFUSED = "refused"
+# The end of an answer is not kept back for longer, whatever is wrong with the database. One that was only restarted is
+# back by then, and the shortest timeouts of clients and proxies between two frames are longer.
+WRITTEN_SECONDS = 5.0
 # Of choices that ended differently, the first of these that occurs is the request's.
 GRAVEST_FIRST = ("error", LOST, CANCELLED, "length", "stop")
 
@@ -37,7 +42,7 @@ class Account:
         self._outcomes: list[Outcome | None] = [None] * (prompts * n)
         self._missing = prompts * n
         self._started = time.monotonic()
-        self._settled = False
+        self._settling: Settling | None = None
 
     def settle(self, choice: int, outcome: Outcome) -> None:
         """A choice has ended. Neither waits nor raises."""
@@ -47,9 +52,22 @@ class Account:
         if not self._missing:
             self._close(outcome)
 
+    def handing(self, choice: int, delta: Delta) -> None:
+        """More of a choice is about to be handed over. Neither waits nor raises."""
+        counts = delta.prompt_tokens, delta.cached_tokens, delta.output_tokens
+        self._metering.note(self._ledger_id, choice, choice // self._n, counts)
+
+    async def written(self) -> None:
+        """Return when the settlement is committed, or lost, or after `WRITTEN_SECONDS`."""
+        if self._settling is None or self._settling.over:
+            return
+        with suppress(Exception):  # what is lost is logged
+            async with asyncio.timeout(WRITTEN_SECONDS):
+                await self._settling.ended()
+
     def give_up(self, error: BaseException) -> None:
         """It did not begin. What was begun of it is not counted: nothing of it was handed over."""
-        if self._settled:
+        if self._settling is not None:
             return
         if isinstance(error, BadRequestError | EngineUnavailableError):
             reason = REFUSED
@@ -78,9 +96,8 @@ class Account:
         )
 
     def _send(self, settlement: Settlement) -> None:
-        if not self._settled:
-            self._settled = True
-            self._metering.settle_soon(settlement, self._acknowledge)
+        if self._settling is None:
+            self._settling = self._metering.settle_soon(settlement, self._acknowledge)
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started

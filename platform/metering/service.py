@@ -17,6 +17,7 @@ from loraplex.platform.db.failures import is_away, is_conflict
 from loraplex.platform.errors import DatabaseUnavailableError
 from loraplex.platform.metering.prices import Prices
 from loraplex.platform.metering.settlement import SETTLED, Settlement
+from loraplex.platform.metering.tally import Tally
 from loraplex.platform.metering.transaction import Decision, Transaction
 from loraplex.platform.metering.work import (
     Acknowledge,
@@ -55,12 +56,14 @@ class Metering:
         worker_id: UUID,
         *,
         prices: Prices | None = None,
+        tally: Tally | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        """`worker_id` is of this process, in rows that it has reserved."""
+        """`worker_id` is of this process, in rows that it has reserved, and `tally` its notes."""
         self._writer = writer(database.main)
         self._worker_id = worker_id
         self._prices = prices or Prices(database)
+        self._tally = tally
         self._clock = clock
         self._reserves: deque[Reserving] = deque()
         self._settles: deque[Settling] = deque()
@@ -92,13 +95,21 @@ class Metering:
 
     async def settle(self, settlement: Settlement) -> None:
         """Close a ledger row and return when that is committed; nothing happens to one that is closed already."""
-        done = asyncio.get_running_loop().create_future()
-        self._add(Settling(settlement, None, done))
-        await done
+        await self.settle_soon(settlement).ended()
 
-    def settle_soon(self, settlement: Settlement, acknowledge: Acknowledge | None = None) -> None:
+    def settle_soon(
+        self, settlement: Settlement, acknowledge: Acknowledge | None = None
+    ) -> Settling:
         """Close a ledger row without waiting for it. `acknowledge` is told when that is committed."""
-        self._add(Settling(settlement, acknowledge))
+        settling = Settling(settlement, acknowledge)
+        self._settles.append(settling)
+        self._wake.set()
+        return settling
+
+    def note(self, row: UUID, choice: int, prompt: int, counts: tuple[int, int, int]) -> None:
+        """See `Tally.note`; until the row is settled."""
+        if self._tally is not None:
+            self._tally.note(row, choice, prompt, counts)
 
     async def run(self) -> None:
         """Write what comes, until `close`; a database that is away is asked again."""
@@ -122,10 +133,9 @@ class Metering:
             structlog.get_logger().error("settlements were not written", rows=len(self._settles))
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-
-    def _add(self, settling: Settling) -> None:
-        self._settles.append(settling)
-        self._wake.set()
+        tally, self._tally = self._tally, None
+        if tally is not None:
+            tally.close()
 
     def _take(self) -> Batch:
         settles = [self._settles.popleft() for _ in range(min(BATCH, len(self._settles)))]
@@ -170,8 +180,9 @@ class Metering:
         """It is committed: tell everybody."""
         written: dict[Acknowledge, list[bytes]] = {}
         for settling in batch.settles:
-            if settling.done is not None and not settling.done.done():
-                settling.done.set_result(None)
+            settling.end()
+            if self._tally is not None:
+                self._tally.forget(settling.settlement.ledger_id)
             if settling.acknowledge is not None:
                 accounts = written.setdefault(settling.acknowledge, [])
                 accounts.append(settling.settlement.ledger_id.bytes)
@@ -201,7 +212,7 @@ class Metering:
         log.error("writing the ledger failed", error=str(error), pending=len(self._settles))
         if (lost := len(self._settles) - MAX_PENDING) > 0:
             for _ in range(lost):
-                self._fail(self._settles.popleft(), error)
+                self._settles.popleft().end(error)
             log.error("settlements were lost", rows=lost)
         await asyncio.sleep(LEAST_PAUSE_SECONDS)
         with suppress(TimeoutError):
@@ -213,7 +224,7 @@ class Metering:
         for settling in batch.settles:
             if single:
                 structlog.get_logger().error("a settlement was lost", error=str(error))
-                self._fail(settling, error)
+                settling.end(error)
             else:
                 await self._write(Batch([settling], []))
         for reserving in batch.reserves:
@@ -221,7 +232,3 @@ class Metering:
                 await self._write(Batch([], [reserving]))
             elif not reserving.done.done():
                 reserving.done.set_exception(error)
-
-    def _fail(self, settling: Settling, error: Exception) -> None:
-        if settling.done is not None and not settling.done.done():
-            settling.done.set_exception(error)

@@ -73,11 +73,33 @@ class Reserving:
 
 @dataclass(slots=True, eq=False)
 class Settling:
-    """A settlement on its way; `done` if somebody waits for it."""
+    """A settlement on its way; `over` when it is written or lost."""
 
     settlement: Settlement
     acknowledge: Acknowledge | None = None
-    done: asyncio.Future[None] | None = None
+    over: bool = False
+    _done: asyncio.Future[None] | None = None  # if somebody waits for it
+
+    def end(self, error: Exception | None = None) -> None:
+        """It is written; or, for this reason, never will be."""
+        self.over = True
+        done = self._done
+        if done is None or done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    async def ended(self) -> None:
+        """Return when it is over. For one waiter at a time.
+
+        Raises:
+            Exception: it was lost meanwhile.
+        """
+        if not self.over:
+            self._done = asyncio.get_running_loop().create_future()
+            await self._done
 
 
 @dataclass(frozen=True, slots=True)

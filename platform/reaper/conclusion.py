@@ -18,11 +18,12 @@ class Orphan(NamedTuple):
     base_model: str
     created_at: datetime
     choices: int
+    worker_id: UUID | None = None
 
 
 def conclude(orphan: Orphan, finals: Sequence[Final], now: datetime) -> Settlement:
-    """Close a row. `finals`: what is known of its choices, in the order of their ends; nothing if the engine died too,
-    and then nothing is counted."""
+    """Close a row. `finals`: what is known of its choices, in the order of their ends; nothing if nothing was handed
+    over that anybody knows of, and then nothing is counted."""
     if not finals:
         seconds = max(0.0, (now - orphan.created_at).total_seconds())
         return Settlement(orphan.id, REAPED, LOST, 0, 0, 0, seconds)

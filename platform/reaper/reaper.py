@@ -35,6 +35,14 @@ class Settler(Protocol):
     async def settle(self, settlement: Settlement) -> None: ...
 
 
+class Notes(Protocol):
+    """What is needed of `metering.tally.Tallies`."""
+
+    def of(self, worker_id: UUID) -> list[Final]: ...
+
+    def remove(self, workers: Collection[UUID]) -> None: ...
+
+
 class Reaper:
     """One per API worker; its rounds are also the worker's heartbeat."""
 
@@ -44,9 +52,11 @@ class Reaper:
         roll: RollCall,
         engines: EngineDirectory,
         settler: Settler,
+        notes: Notes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` tells seconds."""
+        """`notes`: what dead workers have left beside the database. `clock` tells seconds."""
+        self._notes = notes
         self._clock = clock
         self._database = database
         self._roll = roll
@@ -88,6 +98,7 @@ class Reaper:
             self._orphans.clear()
         if roll.done:
             await self._roll.strike(roll.done)
+            self._notes.remove(roll.done)
 
     async def leave(self) -> None:
         """Tell the others that this worker ends in order: after its last settlement."""
@@ -110,7 +121,7 @@ class Reaper:
             by_base[orphan.base_model].append(orphan)
         for base, rows in by_base.items():
             answer = await self._engines.finals(base, [row.id.bytes for row in rows])
-            await self._settle(base, self._decide(rows, answer))
+            await self._settle(base, await self._decide(rows, answer))
 
     async def _find(self, workers: Collection[UUID | None]) -> list[Orphan]:
         whose: list[ColumnElement[bool]] = [
@@ -120,7 +131,11 @@ class Reaper:
             whose.append(LedgerEntry.worker_id.is_(None))
         query = (
             select(
-                LedgerEntry.id, LedgerEntry.base_model, LedgerEntry.created_at, LedgerEntry.choices
+                LedgerEntry.id,
+                LedgerEntry.base_model,
+                LedgerEntry.created_at,
+                LedgerEntry.choices,
+                LedgerEntry.worker_id,
             )
             # As a word of the query: the index holds only rows of this state.
             .where(LedgerEntry.state == literal_column(f"'{RESERVED}'"), or_(*whose))
@@ -130,8 +145,8 @@ class Reaper:
         async with self._database.main.connection() as connection:
             return [Orphan(*row) for row in await connection.execute(query)]
 
-    def _decide(self, rows: Sequence[Orphan], answer: FinalsOf | None) -> list[Settlement]:
-        """What can be closed now."""
+    async def _decide(self, rows: Sequence[Orphan], answer: FinalsOf | None) -> list[Settlement]:
+        """What can be closed now. What no engine knows is closed with what its worker noted."""
         known: defaultdict[bytes, list[Final]] = defaultdict(list)
         running: set[bytes] = set()
         patience = AWAY_SECONDS
@@ -141,13 +156,16 @@ class Reaper:
             for final in answer.finals:
                 known[final.account].append(final)
         now, settlements = self._clock(), []
+        noted = _Noted(self._notes)
         for row in rows:
             account = row.id.bytes
             if account in running:
                 continue  # the engine finds out that its worker is gone, or it is not
             finals = known[account]
-            if len(finals) < row.choices and now - self._orphans[row.id] < patience:
-                continue
+            if len(finals) < row.choices:
+                if now - self._orphans[row.id] < patience:
+                    continue
+                finals = finals + await noted.beside(row, finals)
             settlements.append(conclude(row, finals, utc_now()))
         return settlements
 
@@ -160,3 +178,24 @@ class Reaper:
         self._log.warning(
             "requests of dead workers were settled", rows=len(settlements), output_tokens=tokens
         )
+
+
+class _Noted:
+    """The notes of one round, read once for each worker."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+        self._known: dict[UUID, dict[bytes, list[Final]]] = {}
+
+    async def beside(self, row: Orphan, finals: Sequence[Final]) -> list[Final]:
+        """Of the choices of a row that have no final."""
+        if row.worker_id is None:
+            return []
+        if row.worker_id not in self._known:
+            found: defaultdict[bytes, list[Final]] = defaultdict(list)
+            for final in await asyncio.to_thread(self._notes.of, row.worker_id):
+                found[final.account].append(final)
+            self._known[row.worker_id] = found
+        ended = {final.choice for final in finals}
+        noted = self._known[row.worker_id].get(row.id.bytes, ())
+        return [final for final in noted if final.choice not in ended]

@@ -5,14 +5,14 @@ from typing import Annotated, Any, Literal
 
 from litestar import Controller, Request, delete, get, post
 from litestar.datastructures import State
-from litestar.di import NamedDependency, Provide
+from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.types import ASGIApp
 
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.body import decode_body
 from loraplex.platform.errors import BadRequestError
-from loraplex.platform.inference.controller import MAX_BODY_BYTES, provide_inference
+from loraplex.platform.inference.controller import MAX_BODY_BYTES
 from loraplex.platform.inference.costs import begin_costs
 from loraplex.platform.inference.delivery import deliver
 from loraplex.platform.inference.service import InferenceService
@@ -34,22 +34,11 @@ def _at(path: str) -> list[str]:
 _ONE = "/{response_id:str}"
 
 
-def provide_responses(
-    inference: NamedDependency[InferenceService], response_store: NamedDependency[ResponseStore]
-) -> Responses:
-    """Dependency `responses`."""
-    return Responses(inference, response_store)
-
-
 class ResponseController(Controller):
     """Responses: made, looked at, deleted, built on."""
 
     tags = ("responses",)
     guards = (refuse_nul,)
-    dependencies = {  # noqa: RUF012 - the name and the type are Litestar's
-        "inference": Provide(provide_inference, sync_to_thread=False),
-        "responses": Provide(provide_responses, sync_to_thread=False),
-    }
     request_max_body_size = MAX_BODY_BYTES
 
     @post(_at(""), status_code=200, operation_class=CreateResponseOperation)
@@ -78,8 +67,9 @@ class ResponseController(Controller):
         principal: NamedDependency[Principal],
     ) -> InputTokens:
         """How many tokens the prompt of a request would have."""
+        costs = begin_costs(request.scope)
         body = decode_body(await request.body(), TokensRequest)
-        return InputTokens(await responses.count(principal, body))
+        return InputTokens(await responses.count(principal, body, costs))
 
     @get(_at(_ONE))
     async def get_response(

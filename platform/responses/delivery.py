@@ -43,6 +43,7 @@ class ResponseDelivery:
         except PlatformError as error:
             writer.break_off("failed", error.message)
         await self._keep_before_the_end()
+        await self.generation.conclude()
         yield transcript.take()
 
     async def whole(self, deltas: Sequence[Delta]) -> bytes:

@@ -88,7 +88,7 @@ class Responses:
         keep = self._keeper(principal, writing.subject, own, before.ids) if kept else _forget
         return ResponseDelivery(generation, writing.writer, keep)
 
-    async def count(self, principal: Principal, request: TokensRequest) -> int:
+    async def count(self, principal: Principal, request: TokensRequest, costs: Costs) -> int:
         """How many tokens the prompt of a request has.
 
         Raises:
@@ -97,7 +97,8 @@ class Responses:
         check_input(request)
         own, before = await self._conversation(principal, request)
         try:
-            return await self._inference.count(principal, chat_of(request, [*before.items, *own]))
+            chat = chat_of(request, [*before.items, *own])
+            return await self._inference.count(principal, chat, costs)
         except BadRequestError as error:
             raise of_response(error) from None
 

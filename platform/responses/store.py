@@ -19,6 +19,7 @@ from loraplex.platform.errors import BadRequestError, NotFoundError
 from loraplex.platform.responses.bodies import Response
 from loraplex.platform.responses.items import Item
 from loraplex.platform.settings import Settings
+from loraplex.platform.tenants.living import of_living_tenant
 
 PREFIX = "resp_"
 # What we give; a database may not even take other characters.
@@ -74,7 +75,11 @@ class ResponseStore:
     async def keep(
         self, tenant_id: UUID, subject: str, response: Response, own: list[Item], chain: list[str]
     ) -> None:
-        """Keep an answer, and what it builds on for as long; `own` are the items of its own request."""
+        """Keep an answer, and what it builds on for as long; `own` are the items of its own request.
+
+        Raises:
+            NotFoundError: the tenant was deleted meanwhile.
+        """
         asked, answered = msgspec.json.encode(own), msgspec.json.encode(response)
         expires_at = self._clock() + timedelta(days=self.keeping.days)
         row = StoredResponse(
@@ -87,11 +92,12 @@ class ResponseStore:
             size=len(asked) + len(answered),
             expires_at=expires_at,
         )
-        async with self._store.writing(tenant_id) as session:
-            session.add(row)
-            if chain:
-                above = update(StoredResponse).where(StoredResponse.response_id.in_(chain))
-                await session.execute(above.values(expires_at=expires_at))
+        with of_living_tenant():
+            async with self._store.writing(tenant_id) as session:
+                session.add(row)
+                if chain:
+                    above = update(StoredResponse).where(StoredResponse.response_id.in_(chain))
+                    await session.execute(above.values(expires_at=expires_at))
         self._unnoticed += row.size
         if self._unnoticed > UNNOTICED_BYTES:
             self._unnoticed = 0

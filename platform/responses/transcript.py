@@ -5,6 +5,7 @@ import time
 import msgspec
 
 from loraplex.platform.inference.answer import padding
+from loraplex.platform.one_line import one_line
 from loraplex.platform.responses import events
 from loraplex.platform.responses.bodies import (
     Failure,
@@ -268,7 +269,7 @@ class Transcript:
             name = type(event).__struct_config__.tag
             self._frames += b"event: %s\ndata: %s\n\n" % (
                 str(name).encode(),
-                self._encoder.encode(event),
+                one_line(self._encoder.encode(event)),
             )
 
 

@@ -1,12 +1,32 @@
-"""Owns what is said of POST /v1/chat/completions."""
+"""Owns what is said of POST /v1/chat/completions, but for messages and functions."""
 
 import json
-from collections.abc import Callable
 
-from conformance.judged import Ask, Field, Json, Route, Status, same
-from conformance.sampling import sampling_fields
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat.completion_create_params import CompletionCreateParams
 
-MESSAGES = [{"role": "user", "content": "Once upon"}]
+from conformance.chat_fields import BAD, CALLING, CANNOT, MESSAGES, MISSING, TOOLS, tokens
+from conformance.chat_functions import FUNCTION_FIELDS, LEGACY
+from conformance.chat_messages import MESSAGE_FIELDS
+from conformance.completions import USAGE_NEVER, USAGE_SENT, check_usage
+from conformance.judged import (
+    Ask,
+    Effect,
+    Field,
+    Json,
+    Reply,
+    Route,
+    at,
+    ignored,
+    keeps_version,
+    no,
+    partly,
+    refused,
+    same,
+    supported,
+)
+from conformance.sampling import ADAPTER, WHO_ASKS, sampling_fields
+
 MINIMAL = {
     "model": "base",
     "messages": MESSAGES,
@@ -14,94 +34,56 @@ MINIMAL = {
     "temperature": 0,
     "ignore_eos": True,
 }
-SUPPORTED, PARTLY, REFUSED, IGNORED = Status
-CALL = {"name": "f", "arguments": "{}"}
-FUNCTION = {
-    "name": "f",
-    "parameters": {
-        "type": "object",
-        "properties": {"sure": {"type": "boolean"}},
-        "required": ["sure"],
-        "additionalProperties": False,
-    },
-}
-TOOLS = [{"type": "function", "function": {**FUNCTION, "strict": True}}]
+SCHEMA = "response_format.json_schema"  # in errors
+SURE = {"type": "object", "properties": {"sure": {"type": "boolean"}}, "required": ["sure"]}
 
 
 def text(body: Json) -> str:
     return str(body["choices"][0]["message"]["content"])
 
 
-def tokens(ask: Ask, *messages: Json) -> int:
-    """Of the prompt that messages make."""
-    return int(ask(messages=list(messages))["usage"]["prompt_tokens"])
+def shaped(form: Json, **limits: Json) -> Effect:
+    """The effect of a format: an answer that is JSON."""
 
-
-def messages(ask: Ask) -> None:
-    for role in ("developer", "system", "user", "assistant"):
-        assert tokens(ask, {"role": role, "content": "x" * 20}) > 20
-
-
-def content(ask: Ask) -> None:
-    part = {"type": "text", "text": "Once upon"}
-    assert text(ask(messages=[{"role": "user", "content": [part]}])) == text(ask())
-    one, two = (tokens(ask, {"role": "user", "content": [part] * count}) for count in (1, 2))
-    assert two >= one + len(part["text"])
-
-
-def calling(ask: Ask, **fields: Json) -> Json:
-    """The choice of an answer that is long enough for a call."""
-    return ask(ignore_eos=False, max_completion_tokens=80, **fields)["choices"][0]
-
-
-def tools(ask: Ask) -> None:
-    choice = calling(ask, tools=TOOLS, tool_choice="required", parallel_tool_calls=False)
-    assert choice["finish_reason"] == "tool_calls"
-    (call,) = choice["message"]["tool_calls"]
-    assert (call["type"], call["function"]["name"]) == ("function", "f")
-    assert isinstance(json.loads(call["function"]["arguments"])["sure"], bool)
-
-
-def tool_choice(ask: Ask) -> None:
-    two = [*TOOLS, {"type": "function", "function": {**FUNCTION, "name": "g"}}]
-    named = {"type": "function", "function": {"name": "g"}}
-    (call,) = calling(ask, tools=two, tool_choice=named)["message"]["tool_calls"]
-    assert call["function"]["name"] == "g"
-    assert "tool_calls" not in calling(ask, tools=two, tool_choice="none")["message"]
-
-
-def parallel_tool_calls(ask: Ask) -> None:
-    choice = calling(ask, tools=TOOLS, tool_choice="required", parallel_tool_calls=False)
-    assert len(choice["message"]["tool_calls"]) == 1
-
-
-def functions(ask: Ask) -> None:
-    choice = calling(ask, functions=[FUNCTION], function_call={"name": "f"})
-    assert choice["finish_reason"] == "function_call"
-    assert choice["message"]["function_call"]["name"] == "f"
-
-
-def called(ask: Ask) -> None:
-    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    asked = {"role": "assistant", "tool_calls": [call]}
-    assert tokens(ask, *MESSAGES, asked, {"role": "tool", "tool_call_id": "c", "content": "x"})
-
-
-def taken(message: Json) -> Callable[[Ask], None]:
     def effect(ask: Ask) -> None:
-        assert tokens(ask, message)
+        answer = ask(response_format=form, ignore_eos=False, max_completion_tokens=90, **limits)
+        value = json.loads(text(answer))
+        assert isinstance(value, dict)
+        if form["type"] == "json_schema":
+            assert isinstance(value["sure"], bool)
 
     return effect
 
 
-def response_format(ask: Ask) -> None:
-    wanted = {"name": "b", "schema": {"type": "boolean"}}
-    answer = ask(
-        response_format={"type": "json_schema", "json_schema": wanted},
-        ignore_eos=False,
-        max_completion_tokens=30,
+# So that it ends: of a random model's letters only those that close the object.
+CLOSING = {"logit_bias": {str(ord("}")): 100, str(ord("{")): 50}}
+JSON_OBJECT = shaped({"type": "json_object"}, **CLOSING)
+STRICT = {**SURE, "additionalProperties": False}
+JSON_SCHEMA = shaped(
+    {"type": "json_schema", "json_schema": {"name": "s", "schema": STRICT, "strict": True}}
+)
+
+
+def text_format(ask: Ask) -> None:
+    same(response_format={"type": "text"})(ask)
+
+
+def schema(**fields: Json) -> Json:
+    return {"type": "json_schema", "json_schema": {"name": "s", "schema": STRICT, **fields}}
+
+
+def description(ask: Ask) -> None:
+    forms = (schema(), schema(description="whether it is so"))
+    first, second = (
+        text(ask(response_format=form, ignore_eos=False, max_completion_tokens=90))
+        for form in forms
     )
-    assert isinstance(json.loads(text(answer)), bool)
+    assert first == second
+
+
+def reasoning_effort(ask: Ask) -> None:
+    # The template of this model repeats it.
+    assert tokens(ask, reasoning_effort="minimal") == tokens(ask) + len("minimal")
 
 
 def logprobs(ask: Ask) -> None:
@@ -116,6 +98,8 @@ def top_logprobs(ask: Ask) -> None:
         logprobs = [top["logprob"] for top in entry["top_logprobs"]]
         assert logprobs == sorted(logprobs, reverse=True)
         assert (len(logprobs), logprobs[0]) == (3, entry["logprob"])
+        # A token is a byte here; some are no text by themselves.
+        assert [top["bytes"] is None or len(top["bytes"]) for top in entry["top_logprobs"]]
 
 
 def most(field: str) -> Field:
@@ -124,226 +108,265 @@ def most(field: str) -> Field:
         assert answer["usage"]["completion_tokens"] == 3
         assert answer["choices"][0]["finish_reason"] == "length"
 
-    refused = tuple({"max_completion_tokens": ..., field: value} for value in (0, -1, 10_000))
-    return Field(field, SUPPORTED, "at least 1", effect, refused)
+    def refusal(code: str, value: int) -> Json:
+        return no(code, **{"max_completion_tokens": ..., field: value})
+
+    return supported(
+        field,
+        effect,
+        refusal(BAD, 0),
+        refusal(BAD, -1),
+        refusal("context_length_exceeded", 10_000),
+        note="at least 1",
+    )
 
 
-def response(ask: Ask) -> list[Json]:
-    whole = ask(logprobs=True, top_logprobs=1, metadata={"a": "b"}, service_tier="default")
-    asking = {"ignore_eos": False, "max_completion_tokens": 80}
-    made = {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}
-    legacy = {"functions": [FUNCTION], "function_call": {"name": "f"}}
-    return [
-        whole,
-        ask(**asking, **made),
-        ask(**asking, **legacy),
-        *ask.chunks(stream_options={"include_usage": True}),
-        *ask.chunks(**asking, **made),
-    ]
+def metadata(ask: Ask) -> None:
+    assert ask(metadata={"a": "b"})["metadata"] == {"a": "b"}
+    assert "metadata" not in ask()
 
 
-def unlike(name: str, refused: Json, allowed: Json, note: str) -> Field:
+def service_tier(ask: Ask) -> None:
+    tiers = {tier: ask(service_tier=tier)["service_tier"] for tier in ("auto", "default", "flex")}
+    assert tiers == {"auto": "default", "default": "default", "flex": "flex"}
+
+
+def none_of(name: str, value: Json, note: str = "") -> Field:
+    """A field that asks for what is not there."""
+    return refused(name, no(CANNOT, **{name: value}), note=note, effect=same(**{name: None}))
+
+
+def only(name: str, bad: Json, good: Json) -> Field:
     """A field of which only the value without effect is taken."""
-    return Field(name, REFUSED, note, same(**{name: allowed}), ({name: refused},))
+    shown = json.dumps(good)
+    return partly(
+        name,
+        f"only `{shown}`",
+        same(**{name: good}),
+        no(CANNOT, **{name: bad}),
+        no(BAD, **{name: 1}),
+    )
 
 
-def only_refused(name: str, value: Json, note: str = "") -> Field:
-    return Field(name, REFUSED, note, same(**{name: None}), ({name: value},))
+def answers(ask: Ask) -> list[Json]:
+    body = ask(logprobs=True, top_logprobs=1, metadata={"a": "b"}, service_tier="default")
+    assert (body["object"], body["model"]) == ("chat.completion", "base")
+    assert body["id"].startswith("chatcmpl-")
+    assert body["system_fingerprint"].startswith("fp_")
+    (choice,) = body["choices"]
+    assert (choice["index"], choice["finish_reason"]) == (0, "length")
+    assert choice["message"]["role"] == "assistant"
+    check_usage(body["usage"], tokens(ask), 8)
+    called, legacy = ask(**CALLING, **TOOLS), ask(**CALLING, **LEGACY)
+    assert called["choices"][0]["message"]["content"] is None
+    assert called["choices"][0]["finish_reason"] == "tool_calls"
+    assert legacy["choices"][0]["finish_reason"] == "function_call"
+    return [body, called, legacy]
 
 
-def in_messages(name: str, message: Json, note: str) -> Field:
-    body = {"messages": [message]}
-    return Field(f"messages[].{name}", REFUSED, note, None, (body,), f"messages[0].{name}")
+def chunks(ask: Ask) -> list[Json]:
+    told = {"stream_options": {"include_usage": True}, "service_tier": "flex"}
+    said = ask.chunks(**told, logprobs=True, top_logprobs=1)
+    assert {chunk["object"] for chunk in said} == {"chat.completion.chunk"}
+    assert {chunk["service_tier"] for chunk in said} == {"flex"}
+    first, *rest = (chunk["choices"][0]["delta"] for chunk in said[:-1])
+    assert first == {"role": "assistant", "content": ""}
+    assert all("role" not in delta for delta in rest)
+    called = ask.chunks(**CALLING, **TOOLS)
+    deltas = [chunk["choices"][0]["delta"] for chunk in called]
+    calls = [call for delta in deltas for call in delta.get("tool_calls", ())]
+    assert [call.get("id", "") for call in calls[1:]] == [""] * (len(calls) - 1)
+    arguments = "".join(call["function"]["arguments"] for call in calls)
+    assert json.loads(arguments).keys() == {"sure"}
+    assert called[-1]["choices"][0]["finish_reason"] == "tool_calls"
+    legacy = ask.chunks(**CALLING, **LEGACY)
+    assert legacy[-1]["choices"][0]["finish_reason"] == "function_call"
+    return [*said, *called, *legacy, *ask.chunks(stream_options={"include_obfuscation": True})]
 
 
+HEADING = ("id", "object", "created", "model", "system_fingerprint", "service_tier", "choices")
+LOGPROBS = (
+    "choices[].logprobs",
+    "choices[].logprobs.content",
+    "choices[].logprobs.content[].token",
+    "choices[].logprobs.content[].logprob",
+    "choices[].logprobs.content[].bytes",
+    "choices[].logprobs.content[].top_logprobs",
+    "choices[].logprobs.content[].top_logprobs[].token",
+    "choices[].logprobs.content[].top_logprobs[].logprob",
+    "choices[].logprobs.content[].top_logprobs[].bytes",
+)
 ROUTE = Route(
-    "chat completions",
-    "/v1/chat/completions",
-    MINIMAL,
+    "Chat completions",
+    "POST /v1/chat/completions",
+    CompletionCreateParams,
+    at("/v1/chat/completions", MINIMAL),
     (
-        Field("messages", SUPPORTED, "all roles", messages, ({"messages": []}, {"messages": ...})),
-        Field("messages[].content", SUPPORTED, "text, or parts of it", content),
-        Field(
-            "messages[].role",
-            SUPPORTED,
-            "all six",
-            messages,
-            ({"messages": [{"role": "x", "content": ""}]},),
-            "messages[0].role",
-        ),
-        Field(
-            "messages[].name",
-            SUPPORTED,
-            "for the chat template",
-            taken({"role": "user", "content": "x", "name": "n"}),
-        ),
-        Field("messages[].tool_calls", SUPPORTED, "for the chat template", called),
-        Field(
-            "messages[].tool_call_id",
-            SUPPORTED,
-            "for the chat template; a tool's message needs it",
-            called,
-            ({"messages": [{"role": "tool", "content": "x"}]},),
-            "messages[0].tool_call_id",
-        ),
-        Field(
-            "messages[].refusal",
-            SUPPORTED,
-            "for the chat template",
-            taken({"role": "assistant", "refusal": "no"}),
-        ),
-        Field(
-            "messages[].function_call",
-            SUPPORTED,
-            "of the assistant",
-            taken(
-                {
-                    "role": "assistant",
-                    "content": "x",
-                    "function_call": {"name": "f", "arguments": "{}"},
-                }
-            ),
-            ({"messages": [{"role": "user", "content": "x", "function_call": CALL}]},),
-            "messages[0].function_call",
-        ),
-        *sampling_fields(text, 8),
-        Field(
+        *MESSAGE_FIELDS,
+        *FUNCTION_FIELDS,
+        *sampling_fields(text, 8, "max_completion_tokens"),
+        partly(
             "response_format",
-            SUPPORTED,
-            "`text`, `json_object`, `json_schema`",
-            response_format,
-            ({"response_format": {"type": "x"}},),
-            "response_format.type",
+            "all three kinds",
+            JSON_SCHEMA,
+            no(CANNOT, response_format={"type": "x"}, at="response_format.type"),
         ),
-        Field(
-            "tools",
-            PARTLY,
-            "functions; models whose chat template has tools",
-            tools,
-            ({"tools": [{"type": "custom", "custom": {"name": "f"}}]},),
-            "tools[0].type",
+        supported("response_format(text)", text_format),
+        supported("response_format(json_object)", JSON_OBJECT),
+        supported("response_format(json_schema)", JSON_SCHEMA),
+        supported(
+            "response_format(json_schema).json_schema",
+            JSON_SCHEMA,
+            no(MISSING, response_format={"type": "json_schema"}),
         ),
-        Field(
-            "tool_choice", SUPPORTED, "all kinds but custom", tool_choice, ({"tool_choice": "x"},)
+        supported(
+            "response_format(json_schema).json_schema.name",
+            JSON_SCHEMA,
+            no(BAD, response_format=schema(name="a b"), at=f"{SCHEMA}.name"),
+            note="up to 64 letters, digits, `_` and `-`",
         ),
-        Field("parallel_tool_calls", SUPPORTED, "", parallel_tool_calls),
-        Field("functions", SUPPORTED, "as `tools`", functions, ({"functions": [FUNCTION] * 129},)),
-        Field("function_call", SUPPORTED, "as `tool_choice`", functions, ({"function_call": "x"},)),
-        unlike("reasoning_effort", "low", "none", "only `none`"),
-        Field("logprobs", SUPPORTED, "with bytes", logprobs, ({"logprobs": 1},)),
-        Field(
+        ignored(
+            "response_format(json_schema).json_schema.description",
+            "the schema says it all",
+            description,
+            no(
+                BAD,
+                response_format=schema(description=1),
+                at=f"{SCHEMA}.description",
+            ),
+        ),
+        partly(
+            "response_format(json_schema).json_schema.schema",
+            "what cannot be enforced is refused",
+            JSON_SCHEMA,
+            no(BAD, response_format=schema(schema={"type": "x"}), at=f"{SCHEMA}.schema"),
+        ),
+        supported(
+            "response_format(json_schema).json_schema.strict",
+            JSON_SCHEMA,
+            no(BAD, response_format=schema(strict=1), at=f"{SCHEMA}.strict"),
+            note="schemas are always enforced",
+        ),
+        partly(
+            "reasoning_effort",
+            "as far as the model's chat template has it",
+            reasoning_effort,
+            no(CANNOT, model=ADAPTER, reasoning_effort="low"),
+        ),
+        supported("logprobs", logprobs, no(BAD, logprobs=1)),
+        supported(
             "top_logprobs",
-            SUPPORTED,
-            "0 to 20, with `logprobs`",
             top_logprobs,
-            ({"top_logprobs": 21, "logprobs": True}, {"top_logprobs": 1}),
+            no(BAD, top_logprobs=21, logprobs=True),
+            no(CANNOT, top_logprobs=1),
+            note="0 to 20, with `logprobs`",
         ),
         most("max_completion_tokens"),
         most("max_tokens"),
-        Field(
+        supported(
             "metadata",
-            IGNORED,
-            "checked: 16 pairs, keys 64, values 512 characters",
-            same(metadata={"a": "b"}),
-            ({"metadata": {str(i): "" for i in range(17)}}, {"metadata": {"a": "b" * 513}}),
+            metadata,
+            no(CANNOT, metadata={str(i): "" for i in range(17)}),
+            no(CANNOT, metadata={"a": "b" * 513}),
+            no(CANNOT, metadata={"a" * 65: "b"}),
+            note="repeated in the answer",
         ),
-        Field("user", SUPPORTED, "who asks, for split aliases", same(user="u")),
-        Field(
-            "safety_identifier", SUPPORTED, "who asks, without `user`", same(safety_identifier="s")
+        *(
+            supported(
+                name,
+                keeps_version(name, max_completion_tokens=1),
+                no(BAD, **{name: 1}),
+                note=WHO_ASKS,
+            )
+            for name in ("safety_identifier", "prompt_cache_key")
         ),
-        Field("prompt_cache_key", SUPPORTED, "who asks, without those", same(prompt_cache_key="k")),
-        Field("prompt_cache_options", IGNORED, "", same(prompt_cache_options={})),
-        unlike("prompt_cache_retention", "24h", "in_memory", "only `in_memory`"),
-        unlike("service_tier", "scale", "auto", "only `auto`, `default` or `flex`"),
-        unlike("modalities", ["audio"], ["text"], "only `text`"),
-        unlike("store", True, False, "only false; `/v1/responses` stores"),
-        unlike("verbosity", "low", "medium", "only `medium`"),
-        only_refused("audio", {"voice": "x", "format": "wav"}),
-        only_refused("prediction", {"type": "content", "content": "x"}),
-        only_refused("web_search_options", {}),
-        only_refused("moderation", {"model": "x"}),
-        in_messages(
-            "audio", {"role": "assistant", "content": "x", "audio": {"id": "a"}}, "text only"
+        ignored(
+            "prompt_cache_options",
+            "prefixes are always cached, and no answer changes",
+            same(prompt_cache_options={"mode": "implicit", "ttl": "30m"}),
         ),
-        Field(
-            "messages[].content[].type",
-            PARTLY,
-            "text only: no images, audio or files",
-            content,
-            (
-                {
-                    "messages": [
-                        {
-                            "role": "user",
-                            "content": [{"type": "image_url", "image_url": {"url": "x"}}],
-                        }
-                    ]
-                },
-            ),
-            "messages[0].content[0].type",
+        partly(
+            "service_tier",
+            "`auto`, `default`, `flex`",
+            service_tier,
+            no(CANNOT, service_tier="scale"),
+            no(CANNOT, service_tier="priority"),
         ),
+        only("prompt_cache_retention", "24h", "in_memory"),
+        only("modalities", ["audio"], ["text"]),
+        only("store", True, False),
+        only("verbosity", "low", "medium"),
+        none_of("audio", {"voice": "x", "format": "wav"}),
+        none_of("prediction", {"type": "content", "content": "x"}),
+        none_of("web_search_options", {}),
+        none_of("moderation", {"model": "x"}),
     ),
-    {
-        **dict.fromkeys(
+    (
+        Reply(
+            "",
+            ChatCompletion,
+            answers,
             (
-                "id",
-                "object",
-                "created",
-                "model",
-                "system_fingerprint",
-                "choices",
+                *HEADING,
+                "metadata",
                 "choices[].index",
                 "choices[].finish_reason",
                 "choices[].message",
                 "choices[].message.role",
                 "choices[].message.content",
-                "choices[].message.refusal",
-                "choices[].logprobs",
-                "choices[].logprobs.content",
-                "choices[].logprobs.content[].token",
-                "choices[].logprobs.content[].logprob",
-                "choices[].logprobs.content[].bytes",
-                "choices[].logprobs.content[].top_logprobs",
-                "choices[].logprobs.content[].top_logprobs[].token",
-                "choices[].logprobs.content[].top_logprobs[].logprob",
-                "choices[].logprobs.content[].top_logprobs[].bytes",
-                "choices[].logprobs.refusal",
                 "choices[].message.tool_calls",
+                "choices[].message.tool_calls[](function)",
+                "choices[].message.tool_calls[](function).id",
+                "choices[].message.tool_calls[](function).function",
+                "choices[].message.tool_calls[](function).function.name",
+                "choices[].message.tool_calls[](function).function.arguments",
                 "choices[].message.function_call",
-                "choices[].delta.tool_calls",
-                "service_tier",
-                "metadata",
+                "choices[].message.function_call.name",
+                "choices[].message.function_call.arguments",
+                *LOGPROBS,
+                *USAGE_SENT,
+            ),
+            null=("choices[].message.refusal", "choices[].logprobs.refusal"),
+            never=(
+                "choices[].message.annotations",
+                "choices[].message.audio",
+                "choices[].message.tool_calls[](custom)",
+                "moderation",
+                *USAGE_NEVER,
+            ),
+        ),
+        Reply(
+            "chunks",
+            ChatCompletionChunk,
+            chunks,
+            (
+                *HEADING,
+                "choices[].index",
+                "choices[].finish_reason",
                 "choices[].delta",
                 "choices[].delta.role",
                 "choices[].delta.content",
-                "usage",
-                "usage.prompt_tokens",
-                "usage.completion_tokens",
-                "usage.total_tokens",
-                "usage.prompt_tokens_details",
-                "usage.prompt_tokens_details.cached_tokens",
-                "usage.completion_tokens_details",
-                "usage.completion_tokens_details.reasoning_tokens",
+                "choices[].delta.tool_calls",
+                "choices[].delta.tool_calls[].index",
+                "choices[].delta.tool_calls[].id",
+                "choices[].delta.tool_calls[].type",
+                "choices[].delta.tool_calls[].function",
+                "choices[].delta.tool_calls[].function.name",
+                "choices[].delta.tool_calls[].function.arguments",
+                "choices[].delta.function_call",
+                "choices[].delta.function_call.name",
+                "choices[].delta.function_call.arguments",
+                "obfuscation",
+                *LOGPROBS,
+                *USAGE_SENT,
             ),
-            True,
-        ),
-        **dict.fromkeys(
-            (
-                "choices[].message.annotations",
-                "choices[].message.audio",
+            null=("choices[].logprobs.refusal",),
+            never=(
+                "choices[].delta.audio",
                 "choices[].delta.refusal",
-                "usage.prompt_tokens_details.cache_write_tokens",
-                "usage.prompt_tokens_details.audio_tokens",
-                "usage.prompt_tokens_details.text_tokens",
-                "usage.prompt_tokens_details.image_tokens",
-                "usage.completion_tokens_details.text_tokens",
-                "usage.completion_tokens_details.accepted_prediction_tokens",
-                "usage.completion_tokens_details.rejected_prediction_tokens",
-                "usage.completion_tokens_details.audio_tokens",
                 "moderation",
+                *USAGE_NEVER,
             ),
-            False,
         ),
-    },
-    response,
+    ),
 )

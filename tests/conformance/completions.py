@@ -1,12 +1,35 @@
 """Owns what is said of POST /v1/completions."""
 
 import pytest
+from openai.types import Completion
+from openai.types.completion_create_params import CompletionCreateParams
 
-from conformance.judged import Ask, Field, Json, Route, Status, same
+from conformance.judged import Ask, Json, Reply, Route, at, no, partly, supported
 from conformance.sampling import sampling_fields
 
 PROMPT = "Once upon"
 MINIMAL = {"model": "base", "prompt": PROMPT, "max_tokens": 8, "temperature": 0, "ignore_eos": True}
+BAD, CANNOT = "invalid_value", "unsupported_value"
+USAGE_NEVER = (
+    "usage.prompt_tokens_details.audio_tokens",
+    "usage.prompt_tokens_details.image_tokens",
+    "usage.prompt_tokens_details.text_tokens",
+    "usage.prompt_tokens_details.cache_write_tokens",
+    "usage.completion_tokens_details.accepted_prediction_tokens",
+    "usage.completion_tokens_details.audio_tokens",
+    "usage.completion_tokens_details.rejected_prediction_tokens",
+    "usage.completion_tokens_details.text_tokens",
+)
+USAGE_SENT = (
+    "usage",
+    "usage.prompt_tokens",
+    "usage.completion_tokens",
+    "usage.total_tokens",
+    "usage.prompt_tokens_details",
+    "usage.prompt_tokens_details.cached_tokens",
+    "usage.completion_tokens_details",
+    "usage.completion_tokens_details.reasoning_tokens",
+)
 
 
 def text(body: Json) -> str:
@@ -48,7 +71,9 @@ def logprobs(ask: Ask) -> None:
     assert ask()["choices"][0]["logprobs"] is None
     told = ask(logprobs=2)["choices"][0]["logprobs"]
     assert [len(told[name]) for name in ("tokens", "token_logprobs", "text_offset")] == [8] * 3
-    assert all(len(top) == 2 for top in told["top_logprobs"])  # greedy: the token is one of them
+    # Greedy: the token is one of them, and the first.
+    assert all(len(top) == 2 for top in told["top_logprobs"])
+    assert [max(top.values()) for top in told["top_logprobs"]] == told["token_logprobs"]
 
 
 def max_tokens(ask: Ask) -> None:
@@ -57,7 +82,6 @@ def max_tokens(ask: Ask) -> None:
     none = ask(max_tokens=0)
     assert (text(none), none["choices"][0]["finish_reason"]) == ("", "length")
     assert none["usage"]["completion_tokens"] == 0
-    assert ask.refusal(max_tokens=10_000)["code"] == "context_length_exceeded"
 
 
 def suffix(ask: Ask) -> None:
@@ -68,82 +92,92 @@ def suffix(ask: Ask) -> None:
     assert shown["tokens"] == ["<s>", marks[0], *PROMPT, marks[1], *"time", marks[2]]
 
 
-def response(ask: Ask) -> list[Json]:
-    return [ask(logprobs=1), *ask.chunks(stream_options={"include_usage": True})]
+def answers(ask: Ask) -> list[Json]:
+    body = ask(logprobs=1)
+    assert (body["object"], body["model"]) == ("text_completion", "base")
+    assert body["id"].startswith("cmpl-")
+    assert body["system_fingerprint"].startswith("fp_")
+    (choice,) = body["choices"]
+    assert (choice["index"], choice["finish_reason"]) == (0, "length")
+    check_usage(body["usage"], 1 + len(PROMPT), 8)
+    chunks = ask.chunks(stream_options={"include_usage": True})
+    check_usage(chunks[-1]["usage"], 1 + len(PROMPT), 8)
+    # Chunks are like it, but that there is no reason to end before the last one, which OpenAI sends as null, too.
+    assert {path for chunk in chunks for path in chunk} <= {*body}
+    return [body]
+
+
+def check_usage(usage: Json, prompt: int, completion: int) -> None:
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (prompt, completion)
+    assert usage["total_tokens"] == prompt + completion
+    assert 0 <= usage["prompt_tokens_details"]["cached_tokens"] < prompt
+    assert usage["completion_tokens_details"]["reasoning_tokens"] == 0
 
 
 ROUTE = Route(
-    "completions",
-    "/v1/completions",
-    MINIMAL,
+    "Completions",
+    "POST /v1/completions",
+    CompletionCreateParams,
+    at("/v1/completions", MINIMAL),
     (
-        Field(
+        supported(
             "prompt",
-            Status.SUPPORTED,
-            "text, token ids, or a list of either",
             prompt,
-            ({"prompt": []}, {"prompt": [[]]}, {"prompt": ["a", 1]}, {"prompt": ["a"] * 1025}),
+            no(BAD, prompt=[]),
+            no(BAD, prompt=[[]]),
+            no(BAD, prompt=["a", 1]),
+            no("invalid_request", prompt=["a"] * 1025),
+            note="text, token ids, or a list of up to 1024 of either",
         ),
-        Field(
+        partly(
             "best_of",
-            Status.PARTLY,
             "0 to 20; above `n` not with `stream`",
             best_of,
-            ({"best_of": 21}, {"best_of": 2, "stream": True}, {"best_of": 2, "n": 3}),
+            no(CANNOT, best_of=21),
+            no(CANNOT, best_of=2, stream=True),
+            no(CANNOT, best_of=2, n=3),
         ),
-        Field("echo", Status.SUPPORTED, "with `logprobs` too", echo, ({"echo": 1},)),
-        Field(
-            "logprobs", Status.SUPPORTED, "0 to 5", logprobs, ({"logprobs": 6}, {"logprobs": -1})
-        ),
-        Field(
+        supported("echo", echo, no(BAD, echo=1), note="with `logprobs` too"),
+        supported("logprobs", logprobs, no(BAD, logprobs=6), no(BAD, logprobs=-1), note="0 to 5"),
+        supported(
             "max_tokens",
-            Status.SUPPORTED,
-            "0 computes the prompt only",
             max_tokens,
-            ({"max_tokens": -1},),
+            no(BAD, max_tokens=-1),
+            no("context_length_exceeded", max_tokens=10_000),
+            note="0 computes the prompt only",
         ),
-        Field(
+        partly(
             "suffix",
-            Status.PARTLY,
             "models with tokens for filling in the middle; not with `echo`",
             suffix,
-            ({"suffix": "x", "prompt": [1]},),
-            param="prompt",
+            no(CANNOT, suffix="x", prompt=[1], at="prompt"),
+            no(CANNOT, suffix="x", echo=True, at="echo"),
         ),
-        *sampling_fields(text, 8),
-        Field("user", Status.SUPPORTED, "who asks, for split aliases", same(user="u")),
+        *sampling_fields(text, 8, "max_tokens"),
     ),
-    {
-        "id": True,
-        "object": True,
-        "created": True,
-        "model": True,
-        "system_fingerprint": True,
-        "choices": True,
-        "choices[].index": True,
-        "choices[].text": True,
-        "choices[].finish_reason": True,
-        "choices[].logprobs": True,
-        "choices[].logprobs.tokens": True,
-        "choices[].logprobs.token_logprobs": True,
-        "choices[].logprobs.top_logprobs": True,
-        "choices[].logprobs.text_offset": True,
-        "usage": True,
-        "usage.prompt_tokens": True,
-        "usage.completion_tokens": True,
-        "usage.total_tokens": True,
-        "usage.prompt_tokens_details": True,
-        "usage.prompt_tokens_details.cached_tokens": True,
-        "usage.prompt_tokens_details.cache_write_tokens": False,
-        "usage.prompt_tokens_details.audio_tokens": False,
-        "usage.prompt_tokens_details.text_tokens": False,
-        "usage.prompt_tokens_details.image_tokens": False,
-        "usage.completion_tokens_details": True,
-        "usage.completion_tokens_details.reasoning_tokens": True,
-        "usage.completion_tokens_details.accepted_prediction_tokens": False,
-        "usage.completion_tokens_details.rejected_prediction_tokens": False,
-        "usage.completion_tokens_details.audio_tokens": False,
-        "usage.completion_tokens_details.text_tokens": False,
-    },
-    response,
+    (
+        Reply(
+            "",
+            Completion,
+            answers,
+            (
+                "id",
+                "object",
+                "created",
+                "model",
+                "system_fingerprint",
+                "choices",
+                "choices[].index",
+                "choices[].text",
+                "choices[].finish_reason",
+                "choices[].logprobs",
+                "choices[].logprobs.tokens",
+                "choices[].logprobs.token_logprobs",
+                "choices[].logprobs.top_logprobs",
+                "choices[].logprobs.text_offset",
+                *USAGE_SENT,
+            ),
+            never=USAGE_NEVER,
+        ),
+    ),
 )

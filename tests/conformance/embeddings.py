@@ -3,10 +3,15 @@
 import base64
 import struct
 
-from conformance.judged import Ask, Field, Json, Route, Status
+import pytest
+from openai.types import CreateEmbeddingResponse, EmbeddingCreateParams
+
+from conformance.judged import Ask, Json, Reply, Route, at, keeps_version, no, partly, supported
+from conformance.sampling import ADAPTER, WHO_ASKS
 
 TEXT = "Once upon"
-SUPPORTED = Status.SUPPORTED
+WIDTH = 64  # of the model
+BAD = "invalid_value"
 
 
 def vectors(body: Json) -> list[list[float]]:
@@ -16,7 +21,7 @@ def vectors(body: Json) -> list[list[float]]:
 
 def inputs(ask: Ask) -> None:
     (one,) = vectors(ask())
-    assert len(one) == 64
+    assert len(one) == WIDTH
     assert vectors(ask(input=[TEXT, TEXT])) == [one, one]
     assert vectors(ask(input=[1, 2])) == vectors(ask(input=[[1, 2]])) != [one]
 
@@ -26,57 +31,75 @@ def encoding_format(ask: Ask) -> None:
     (plain,) = vectors(ask(encoding_format="float"))
     data = base64.b64decode(packed)
     told = struct.unpack(f"<{len(data) // 4}f", data)
-    assert max(abs(a - b) for a, b in zip(told, plain, strict=True)) < 1e-5
+    assert list(told) == pytest.approx(plain, abs=1e-6)
 
 
 def dimensions(ask: Ask) -> None:
-    assert vectors(ask(dimensions=64)) == vectors(ask())
-
-
-def user(ask: Ask) -> None:
-    assert vectors(ask(user="u")) == vectors(ask())
+    assert vectors(ask(dimensions=WIDTH)) == vectors(ask())
 
 
 def model(ask: Ask) -> None:
+    assert vectors(ask(model=ADAPTER)) != vectors(ask())
     answer = ask.raw(model="nobody")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
 
 
+def answers(ask: Ask) -> list[Json]:
+    body = ask(input=[TEXT, TEXT])
+    assert (body["object"], body["model"]) == ("list", "base")
+    assert [item["object"] for item in body["data"]] == ["embedding"] * 2
+    tokens = 2 * (1 + len(TEXT))
+    assert body["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
+    return [body]
+
+
 ROUTE = Route(
-    "embeddings",
-    "/v1/embeddings",
-    {"model": "base", "input": TEXT},
+    "Embeddings",
+    "POST /v1/embeddings",
+    EmbeddingCreateParams,
+    at("/v1/embeddings", {"model": "base", "input": TEXT}),
     (
-        Field("model", SUPPORTED, "a base model, or an adapter of the tenant", model),
-        Field(
-            "input",
-            SUPPORTED,
-            "text, token ids, or up to 2048 of either",
-            inputs,
-            ({"input": ""}, {"input": []}, {"input": ...}, {"input": [[1]] * 2049}),
+        supported(
+            "model",
+            model,
+            no("missing_required_parameter", model=...),
+            note="a base model, or an adapter of the tenant",
         ),
-        Field("encoding_format", SUPPORTED, "", encoding_format, ({"encoding_format": "x"},)),
-        Field(
+        supported(
+            "input",
+            inputs,
+            no(BAD, input=""),
+            no(BAD, input=[]),
+            no("missing_required_parameter", input=...),
+            no(BAD, input=[[1]] * 2049),
+            note="text, token ids, or up to 2048 of either",
+        ),
+        supported("encoding_format", encoding_format, no(BAD, encoding_format="x")),
+        partly(
             "dimensions",
-            Status.PARTLY,
             "only the model's own",
             dimensions,
-            ({"dimensions": 8}, {"dimensions": 0}),
+            no("unsupported_value", dimensions=8),
+            no(BAD, dimensions=0),
         ),
-        Field("user", SUPPORTED, "who asks, for split aliases", user),
+        supported("user", keeps_version("user"), no(BAD, user=1), note=WHO_ASKS),
     ),
-    dict.fromkeys(
-        (
-            "object",
-            "model",
-            "data",
-            "data[].object",
-            "data[].index",
-            "data[].embedding",
-            "usage",
-            "usage.prompt_tokens",
-            "usage.total_tokens",
+    (
+        Reply(
+            "",
+            CreateEmbeddingResponse,
+            answers,
+            (
+                "object",
+                "model",
+                "data",
+                "data[].object",
+                "data[].index",
+                "data[].embedding",
+                "usage",
+                "usage.prompt_tokens",
+                "usage.total_tokens",
+            ),
         ),
-        True,
     ),
 )

@@ -2,20 +2,31 @@
 
 from collections.abc import Callable
 
-from conformance.judged import Ask, Field, Json, Status
+from conformance.judged import Ask, Effect, Field, Json, keeps_version, no, partly, supported
+
+ADAPTER = "tuned"  # whose chat template knows no functions
+WHO_ASKS = "keeps its version of an alias that is split"
 
 
 def sampling_fields(  # noqa: C901 - an effect for each field
-    text: Callable[[Json], str], length: int
+    text: Callable[[Json], str], length: int, limit: str
 ) -> tuple[Field, ...]:
-    """The fields, for answers of `length` tokens whose first choice has a `text`."""
+    """The fields, for answers of `length` tokens, as `limit` says, whose first choice has a `text`."""
+    brief = {limit: 1}
 
     def model(ask: Ask) -> None:
-        assert ask()["model"] == "base"
+        base, tuned = ask(), ask(model=ADAPTER)
+        assert (base["model"], tuned["model"]) == ("base", ADAPTER)
+        assert text(base) != text(tuned)
         answer = ask.raw(model="nobody")
-        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["param"]) == (
+            404,
+            "model_not_found",
+            "model",
+        )
 
-    def penalised(name: str) -> Callable[[Ask], None]:
+    def penalised(name: str) -> Effect:
         def effect(ask: Ask) -> None:
             # Of a few letters that stand before all others, those that have come give way.
             letters = {"logit_bias": {str(token): 100 for token in range(66, 76)}}
@@ -47,7 +58,9 @@ def sampling_fields(  # noqa: C901 - an effect for each field
 
     def stream(ask: Ask) -> None:
         chunks = ask.chunks()
-        assert len({chunk["id"] for chunk in chunks}) == 1
+        assert len({(chunk["id"], chunk["created"]) for chunk in chunks}) == 1
+        told = [each.get("delta", each) for chunk in chunks for each in chunk["choices"]]
+        assert "".join(each.get("content", each.get("text", "")) for each in told) == text(ask())
         reasons = [chunk["choices"][0]["finish_reason"] for chunk in chunks]
         assert reasons[-1] == "length"
         assert set(reasons[:-1]) <= {None}
@@ -60,9 +73,8 @@ def sampling_fields(  # noqa: C901 - an effect for each field
         assert last["usage"]["completion_tokens"] == length
 
     def include_obfuscation(ask: Ask) -> None:
-        assert all(
-            c["obfuscation"] for c in ask.chunks(stream_options={"include_obfuscation": True})
-        )
+        chunks = ask.chunks(stream_options={"include_obfuscation": True})
+        assert len({len(chunk["obfuscation"]) for chunk in chunks}) > 1
         assert all("obfuscation" not in chunk for chunk in ask.chunks())
 
     def temperature(ask: Ask) -> None:
@@ -73,37 +85,49 @@ def sampling_fields(  # noqa: C901 - an effect for each field
         assert text(ask(temperature=1, seed=1, top_p=1e-6)) == text(ask())
         assert text(ask(temperature=1, seed=1)) != text(ask())
 
-    def out_of(name: str, *values: float) -> tuple[dict[str, float], ...]:
-        return tuple({name: value} for value in values)
-
-    supported = Status.SUPPORTED
+    bad = "invalid_value"
     return (
-        Field(
+        supported(
             "model",
-            supported,
-            "a base model, or an adapter of the tenant",
             model,
-            ({"model": ...},),
+            no("missing_required_parameter", model=...),
+            note="a base model, or an adapter of the tenant",
         ),
         *(
-            Field(name, supported, "-2 to 2", penalised(name), out_of(name, -2.1, 2.1))
+            supported(
+                name,
+                penalised(name),
+                no(bad, **{name: -2.1}),
+                no(bad, **{name: 2.1}),
+                note="-2 to 2",
+            )
             for name in ("frequency_penalty", "presence_penalty")
         ),
-        Field(
+        supported(
             "logit_bias",
-            supported,
-            "-100 to 100",
             logit_bias,
-            ({"logit_bias": {"66": 101}}, {"logit_bias": {"x": 1}}),
+            no(bad, logit_bias={"66": 101}),
+            no(bad, logit_bias={"x": 1}),
+            note="-100 to 100",
         ),
-        Field("n", supported, "1 to 128", n, out_of("n", 0, 129)),
-        Field("seed", supported, "", seed, out_of("seed", 2**63)),
-        Field("stop", supported, "up to 16 strings", stop, ({"stop": [""]}, {"stop": ["a"] * 17})),
-        Field("stream", supported, "", stream, ({"stream": "yes"},)),
-        Field("stream_options.include_usage", supported, "", include_usage),
-        Field(
-            "stream_options.include_obfuscation", supported, "off by default", include_obfuscation
+        supported("n", n, no(bad, n=0), no(bad, n=129), note="1 to 128"),
+        supported("seed", seed, no(bad, seed=2**63), note="64 bits"),
+        supported(
+            "stop", stop, no(bad, stop=[""]), no(bad, stop=["a"] * 17), note="up to 16 strings"
         ),
-        Field("temperature", supported, "0 to 2", temperature, out_of("temperature", -0.1, 2.1)),
-        Field("top_p", Status.PARTLY, "above 0, up to 1", top_p, out_of("top_p", 0, 1.1)),
+        supported("stream", stream, no(bad, stream="yes")),
+        supported("stream_options", include_usage, no(bad, stream_options=1)),
+        supported("stream_options.include_usage", include_usage),
+        supported(
+            "stream_options.include_obfuscation", include_obfuscation, note="off unless asked for"
+        ),
+        supported(
+            "temperature",
+            temperature,
+            no(bad, temperature=-0.1),
+            no(bad, temperature=2.1),
+            note="0 to 2",
+        ),
+        partly("top_p", "above 0, up to 1", top_p, no(bad, top_p=0), no(bad, top_p=1.1)),
+        supported("user", keeps_version("user", **brief), no(bad, user=1), note=WHO_ASKS),
     )

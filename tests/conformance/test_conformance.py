@@ -1,91 +1,124 @@
 """Every field of OpenAI's API does what docs/openai.md says, against one running service."""
 
-import json
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import pydantic
 import pytest
-import tokenizers
 
-from conformance.document import FILE, ROUTES, name_of, render
-from conformance.judged import Ask, Field, Route, paths
-from loraplex.engine.config import EngineConfig
-from support.checkpoints import VOCAB_SIZE, tiny_model, write_tokenizer
-from support.in_background import in_background
-from support.services import OPERATOR, bearer
-from support.whole_service import WholeService
+from conformance import wire
+from conformance.document import FILE, ROUTES, name_of, render, reply_name
+from conformance.judged import Effect, Field, Reply, Route, no, plain
+from conformance.served import serving
+from conformance.spec import paths, seen
 
-MARKS = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
-# Calls of functions as Hermes and Qwen write them.
-TEMPLATE = (
-    "{{ bos_token }}{% if tools %}<|im_start|>system\n{{ tools | tojson }} in <tool_call></tool_call><|im_end|>\n"
-    "{% endif %}{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
-    "{% for call in message.tool_calls %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-SPEC = json.loads((Path(__file__).parent / "spec.json").read_text())
-FIELDS = [(route, field) for route in ROUTES for field in route.request]
+# Their messages name the field, too.
+NAMING = ("invalid_value", "unsupported_value", "missing_required_parameter", "unknown_parameter")
+ROOT = Path(__file__).parents[2]
+FIELDS = [pytest.param(r, f, id=name_of(r, f)) for r in ROUTES for f in r.fields if not f.shown_by]
+REPLIES = [pytest.param(r, reply, id=reply_name(r, reply)) for r in ROUTES for reply in r.replies]
 
 
 @pytest.fixture(scope="module")
 def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A tenant's client of a service whose model can fill gaps."""
-    folder = tmp_path_factory.mktemp("conformance")
-    model = tiny_model(folder / "model", vocab_size=VOCAB_SIZE + len(MARKS))
-    write_tokenizer(model, chat_template=TEMPLATE)
-    file = str(model / "tokenizer.json")
-    tokenizer = tokenizers.Tokenizer.from_file(file)
-    tokenizer.add_special_tokens(MARKS)
-    tokenizer.save(file)
-    config = EngineConfig(model=model, device="cpu", max_num_seqs=16, arena_bytes=64 * 2**20)
-    memory = 8 * 2**20
-    service = WholeService(config, folder / "data", host_bytes=memory, disk_bytes=memory)
-    try:
-        with in_background(service.running()), httpx.Client(base_url=service.url) as client:
-            operator = bearer(OPERATOR)
-            client.post("/api/v1/tenants", json={"name": "t"}, headers=operator)
-            made = client.post("/api/v1/tenants/t/keys", json={}, headers=operator)
-            client.headers = httpx.Headers(bearer(made.json()["key"]))
-            client.timeout = httpx.Timeout(120)
-            yield client
-    finally:
-        service.close()
+    with serving(tmp_path_factory.mktemp("conformance")) as client:
+        yield client
 
 
-@pytest.mark.parametrize(("route", "field"), [pytest.param(*f, id=name_of(*f)) for f in FIELDS])
-def test_field(http: httpx.Client, route: Route, field: Field) -> None:
-    ask = Ask(http, route.path, route.minimal)
+@pytest.fixture(scope="module")
+def shown() -> set[tuple[str, Effect]]:
+    """Effects that were seen: what shows several fields runs once."""
+    return set()
+
+
+@pytest.mark.parametrize(("route", "field"), FIELDS)
+def test_field(
+    http: httpx.Client, shown: set[tuple[str, Effect]], route: Route, field: Field
+) -> None:
+    ask = route.ask(http)
     assert field.effect or field.refused
-    if field.effect is not None:
+    if field.effect is not None and (route.title, field.effect) not in shown:
         field.effect(ask)
-    for body in field.refused:
-        assert ask.refusal(**body)["param"] in (field.param, field.name), body
+        shown.add((route.title, field.effect))
+        ask = route.ask(http)  # what it was about may be gone
+    for refusal in field.refused:
+        answer = ask.raw(**refusal.fields)
+        assert answer.status_code == refusal.status, answer.text
+        error = answer.json()["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert error["code"] == refusal.code, error
+        assert error["param"] == (refusal.at or plain(field.name)), error
+        if error["code"] in NAMING:
+            assert error["param"] in error["message"], error
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
-def test_answers(http: httpx.Client, route: Route) -> None:
-    bodies = route.answers(Ask(http, route.path, route.minimal))
-    sent = {path for body in bodies for path in paths(body)}
-    promised = {name for name, present in route.response.items() if present}
-    assert promised <= sent
-    # What OpenAI does not know of, or what the document denies.
-    documented = set(SPEC[route.name]["response"])
-    assert not {path for path in sent - promised if path in documented}
+@pytest.mark.parametrize(("route", "reply"), REPLIES)
+def test_answers(http: httpx.Client, route: Route, reply: Reply) -> None:
+    bodies = reply.answers(route.ask(http))
+    closed = {*reply.never, *reply.null, *(reply.inside or {})}
+    known = paths(reply.kind, closed)
+    told = [each for body in bodies for each in seen(body, known)]
+    assert {path for path, value in told if value is not None} & known == set(reply.sent)
+    # The others are there, and null.
+    assert {path for path, _ in told} & known - set(reply.sent) <= {
+        *reply.null,
+        *(reply.elsewhere or ()),
+    }
+    assert set(reply.null) <= {path for path, _ in told}
+    assert {path for path, _ in told} - known == set(reply.extras)
+    client = pydantic.TypeAdapter(reply.kind)
+    for body in bodies:
+        client.validate_python(body, strict=True)
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
-def test_nothing_that_openai_documents_is_left_out(route: Route) -> None:
-    fields = [field.name for field in route.request]
-    assert len(set(fields)) == len(fields)
-    assert set(fields) == set(SPEC[route.name]["request"])
-    assert set(route.response) == set(SPEC[route.name]["response"])
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.title)
+def test_nothing_that_is_documented_is_left_out(route: Route) -> None:
+    names = [field.name for field in route.fields]
+    assert len(set(names)) == len(names)
+    closed = {field.name for field in route.fields if field.closed}
+    assert set(names) == (set() if route.kind is None else paths(route.kind, closed))
+    for reply in route.replies:
+        inside, elsewhere = reply.inside or {}, reply.elsewhere or {}
+        said = [*reply.sent, *reply.null, *reply.never, *elsewhere]
+        assert len(set(said)) == len(said)
+        assert set(inside) <= set(said)
+        assert set(said) == paths(reply.kind, {*reply.never, *reply.null, *inside})
 
 
-@pytest.mark.parametrize("route", [r for r in ROUTES if r.request], ids=lambda route: route.name)
+@pytest.mark.parametrize(
+    "route", [r for r in ROUTES if r.fields and r.strict], ids=lambda route: route.title
+)
 def test_what_nobody_documents_is_refused_by_name(http: httpx.Client, route: Route) -> None:
-    error = Ask(http, route.path, route.minimal).refusal(made_up=1)
-    assert (error["param"], error["code"]) == ("made_up", "unknown_parameter")
+    refusal = no("unknown_parameter", made_up="1")
+    error = route.ask(http).raw(**refusal.fields).json()["error"]
+    assert (error["param"], error["code"]) == ("made_up", refusal.code)
+
+
+@pytest.mark.parametrize("rule", [r for r in wire.RULES if r.check], ids=lambda rule: rule.name)
+def test_rule(http: httpx.Client, rule: wire.Rule) -> None:
+    assert rule.check is not None
+    rule.check(http)
+
+
+def test_absent(http: httpx.Client) -> None:
+    for method, path, _ in wire.ABSENT:
+        answer = http.request(method, path)
+        assert answer.status_code in (404, 405), path
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_the_tests_that_are_named_are_there() -> None:
+    named = [field.shown_by for route in ROUTES for field in route.fields]
+    replies = [reply for route in ROUTES for reply in route.replies]
+    named += [test for reply in replies for test in (reply.elsewhere or {}).values()]
+    named += [rule.shown_by for rule in wire.RULES]
+    for test in filter(None, named):
+        file, name = test.split("::")
+        defined = ast.walk(ast.parse((ROOT / file).read_text()))
+        functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+        assert name in {each.name for each in defined if isinstance(each, functions)}, test
 
 
 def test_the_document_is_what_is_tested() -> None:

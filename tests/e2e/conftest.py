@@ -35,7 +35,9 @@ def adapters(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path
 
 @pytest.fixture(scope="session")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    with Serve(model, tmp_path_factory.mktemp("data"), "--max-num-seqs", "32") as serve:
+    with Serve(
+        model, tmp_path_factory.mktemp("data"), "--max-num-seqs", "32", "--user-grammars"
+    ) as serve:
         yield serve
 
 

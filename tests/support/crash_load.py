@@ -83,12 +83,15 @@ class Streams:
                 received.error = (await answer.aread()).decode()
                 return
             received.end = "broken"  # unless it says more
-            async for line in answer.aiter_lines():
-                if line == "data: [DONE]":
-                    received.end = "done"
-                elif line.startswith("data: "):
-                    # A line that ends in its middle is what a killed worker had got out of it: it was not handed over.
-                    with contextlib.suppress(json.JSONDecodeError):
+            # Not httpx's lines: they also end where a text has one of Unicode's other separators.
+            rest = b""
+            async for part in answer.aiter_bytes():
+                # A line that ends in its middle is what a killed worker had got out of it: it was not handed over.
+                *lines, rest = (rest + part).split(b"\n")
+                for line in lines:
+                    if line == b"data: [DONE]":
+                        received.end = "done"
+                    elif line.startswith(b"data: "):
                         self._take(json.loads(line[6:]), received)
                 if self.stopping and received.max_tokens == _LONG:
                     return  # leaves

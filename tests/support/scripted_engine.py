@@ -23,6 +23,7 @@ from loraplex.engine.request import (
     Timings,
 )
 from loraplex.engine.sampling_params import SamplingParams
+from loraplex.engine.structure import NO_ROOM
 from loraplex.platform.engines.generation import Generation, Job
 from loraplex.platform.engines.loop import EngineLoop, listen
 from loraplex.platform.engines.messages import AdapterFile
@@ -33,6 +34,7 @@ from support.patience import PATIENCE_SECONDS
 REFUSED = 666
 CRASHES = 13
 FAILS = 17
+FULL = 18  # refused in its first step: no room for its structure
 MOST_PINNED = 2  # adapters with this handle or a larger one cannot be pinned
 
 T = TypeVar("T")
@@ -77,9 +79,12 @@ class ScriptedEngine:
             kind = request.prompt_ids[0]
             if kind == CRASHES and done >= 1:
                 raise RuntimeError("scripted crash")
-            outputs.append(
-                self._advance(request_id, request, done + 1, fail=kind == FAILS and done >= 1)
-            )
+            ending = None
+            if kind == FULL:
+                ending = FinishReason.REFUSED, NO_ROOM
+            elif kind == FAILS and done >= 1:
+                ending = FinishReason.ERROR, "Scripted failure."
+            outputs.append(self._advance(request_id, request, done + 1, ending))
         return outputs
 
     def unload(self, adapter: int) -> None:
@@ -97,9 +102,11 @@ class ScriptedEngine:
     def adapters(self) -> list[AdapterReport]:
         return self.reports
 
-    def _advance(self, request_id: str, request: Request, done: int, *, fail: bool) -> Output:
+    def _advance(
+        self, request_id: str, request: Request, done: int, ending: tuple[FinishReason, str] | None
+    ) -> Output:
         limit = request.params.max_tokens or 16
-        reason = FinishReason.ERROR if fail else FinishReason.LENGTH if done >= limit else None
+        reason, error = ending or (FinishReason.LENGTH if done >= limit else None, None)
         if reason is None:
             self.running[request_id] = (request, done)
         else:
@@ -110,7 +117,7 @@ class ScriptedEngine:
             text=chr(ord("a") + (done - 1) % 26),
             logprobs=None,
             finish_reason=reason,
-            error="Scripted failure." if fail else None,
+            error=error,
             prompt_tokens=len(request.prompt_ids),
             cached_tokens=0,
             output_tokens=done,

@@ -39,6 +39,10 @@ def library() -> XGrammarLibrary:
         "[A-C]+|\u00e9|\U0001f600",
         "(a|)b",
         "^a$|^b$",
+        "(a|.){0,3}",
+        "(a|[^c]){2,}",
+        "([a-z]-?){2,3}",
+        "([a-z]+ ?){2}",
     ],
 )
 def test_the_same_texts_match(library: XGrammarLibrary, pattern: str) -> None:
@@ -75,7 +79,13 @@ def test_the_same_texts_match(library: XGrammarLibrary, pattern: str) -> None:
         (r"\ud800", "half a character"),
         ("\ud800", "half a character"),
         ("[]", "empty set"),
-        (".?" * 33, "more than 32 parts in a row"),
+        (r"\d?" * 33, "more than 32 parts in a row"),
+        (".?" * 14, "counted characters come to more than 100"),
+        (".{0,101}", "counted characters come to more than 100"),
+        (r"(\w+ ){101}", "counted characters come to more than 100"),
+        (".{0,60}|.{0,60}", "counted characters come to more than 100"),
+        ("(a?b*){2}", "may be empty"),
+        ("(a|.?){0,5}", "may be empty"),
         ("(" + "a*" * 40 + ")", "more than 32 parts in a row"),
     ],
 )

@@ -5,12 +5,16 @@ from dataclasses import dataclass
 
 import pytest
 
-from loraplex.engine.structure import Structure, StructureError
+from loraplex.engine.structure import NO_ROOM, Structure, StructureError
+from loraplex.engine.structured.port import Matcher
 from loraplex.engine.structured.structures import Compiled, Structures
 from support.patience import PATIENCE_SECONDS
 
 
 class Stub:
+    def __init__(self, grammar: "Made") -> None:
+        self.grammar = grammar
+
     def accept(self, token: int) -> bool:
         return token >= 0
 
@@ -26,7 +30,7 @@ class Made:
     size: int
 
     def matcher(self) -> Stub:
-        return Stub()
+        return Stub(self)
 
 
 class Library:
@@ -190,3 +194,34 @@ def test_the_cache_is_bounded_and_forgets_what_was_not_used_for_longest() -> Non
         if not structures.ready():
             collect(structures, 1)
     assert library.compiled == ["x", "y", "z", "y"]
+
+
+def test_no_other_is_compiled_while_those_in_use_take_all_memory() -> None:
+    library, clock = Library(), Clock()
+    structures = Structures(lambda: library, most_bytes=250, patience=10, clock=clock)
+    used: dict[str, Matcher | None] = {}
+    for name in ("x", "y", "z"):
+        structures.ask(name, grammar(name))
+        used[name] = collect(structures, 1)[name].matcher
+    structures.ask("late", grammar("late"))
+    structures.ask("same", grammar("x"))
+    assert [each.request_id for each in structures.ready()] == ["same"]  # it is there already
+    clock.now = 11
+    (refused,) = structures.ready()
+    assert (refused.request_id, refused.matcher, refused.error) == ("late", None, NO_ROOM)
+    structures.ask("patient", grammar("late"))
+    assert structures.ready() == []
+    del used["y"]
+    assert structures.ready() == []  # and begins
+    assert collect(structures, 1)["patient"].matcher is not None
+    assert library.compiled == ["x", "y", "z", "late"]
+
+
+def test_what_nobody_uses_makes_room() -> None:
+    library = Library()
+    structures = Structures(lambda: library, most_bytes=250)
+    for name in ("x", "y", "z", "w", "z"):
+        structures.ask(name, grammar(name))
+        if not structures.ready():
+            collect(structures, 1)
+    assert library.compiled == ["x", "y", "z", "w"]

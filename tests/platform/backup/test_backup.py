@@ -11,13 +11,19 @@ from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import text
+from sqlalchemy import delete, select, text
 
 from loraplex.platform.backup import sqlite_files
 from loraplex.platform.backup.inspection import inspect
+from loraplex.platform.catalog.weights import Weights
 from loraplex.platform.cli.database import db
 from loraplex.platform.db.database import Database, open_database
+from loraplex.platform.db.models import BlobChunk, File, FilePart
+from loraplex.platform.db.scope import EVERY_TENANT
+from loraplex.platform.files.contents import Contents
+from loraplex.platform.files.ids import FILE, read
 from loraplex.platform.settings import Settings
+from support.openai_client import client_of
 from support.postgres import Postgres
 from support.services import Api, bearer, sqlite_only
 
@@ -39,6 +45,8 @@ async def test_a_backup_of_a_working_service_restores(
 ) -> None:
     key = await api.tenant("acme")
     await api.push(key, adapter_dir, "before")
+    async with client_of(api.client, key) as client:
+        file = await client.files.create(file=b"to be kept", purpose="user_data")
     pushing = True
 
     async def push_and_delete() -> None:
@@ -66,8 +74,13 @@ async def test_a_backup_of_a_working_service_restores(
         database = open_database(Settings(data_dir=target))
         async with database.main.connection() as connection:
             names = set((await connection.execute(text("SELECT name FROM adapter"))).scalars())
+        contents, file_id = Contents(database, Weights(database)), read(FILE, file.id)
+        async with database.main.reading(EVERY_TENANT) as session:
+            owner = (await session.get_one(File, file_id)).tenant_id
+        pieces = [piece async for piece in contents.read(owner, file_id)]
         await database.close()
         assert "before" in names
+        assert b"".join(pieces) == b"to be kept"
     assert not [
         file
         for file in await asyncio.to_thread(lambda: list(tmp_path.iterdir()))
@@ -110,6 +123,24 @@ async def test_damage_is_found(api: Api, adapter_dir: Path, other_adapter_dir: P
         await connection.execute(text(changed), {"data": b"other", "blob": blob})
     faults = (await inspect(api.database)).faults
     assert [fault.what for fault in faults][1:] == ["acme/two@1"]
+
+
+async def test_damage_of_files_is_found(api: Api) -> None:
+    async with client_of(api.client, await api.tenant("acme")) as client:
+        whole, torn = [
+            await client.files.create(file=b"abc", purpose="user_data") for _ in range(2)
+        ]
+        finding = await inspect(api.database)
+        assert (finding.files, finding.blobs, finding.faults) == (2, 2, [])
+        part = select(FilePart.blob_id).where(FilePart.file_id == read(FILE, torn.id))
+        async with api.database.main.reading(EVERY_TENANT) as session:
+            blob = (await session.scalars(part)).one()
+        async with api.database.weights.writing(EVERY_TENANT) as session:
+            await session.execute(delete(BlobChunk).where(BlobChunk.blob_id == blob))
+        finding = await inspect(api.database)
+    assert [fault.what for fault in finding.faults] == [f"blob {blob}", f"acme/{torn.id}"]
+    assert finding.files == 2
+    assert whole.id not in str(finding.faults)
 
 
 @pytest.mark.parametrize("settings", ["postgres"], indirect=True)

@@ -11,7 +11,8 @@ import pytest
 from openai.types import Batch as OpenAIBatch
 from sqlalchemy import func, select, update
 
-from loraplex.platform.batches import rights
+from loraplex.platform.batches import rights, store
+from loraplex.platform.batches.endpoints import Tokens
 from loraplex.platform.batches.store import BatchStore, Result
 from loraplex.platform.db.base import utc_now
 from loraplex.platform.db.database import open_database
@@ -276,18 +277,63 @@ async def test_who_has_lost_a_batch_writes_nothing(settings: Settings) -> None:
             async with service.database.main.reading(EVERY_TENANT) as session:
                 job = (await session.scalars(select(Job))).one()
             stale = Claim(job.id, job.tenant_id, "batch", {}, "k", job.attempts - 1)
-            store = BatchStore(service.database, stale, read(BATCH, batch.id))
+            late = BatchStore(service.database, stale, read(BATCH, batch.id))
             for write in (
-                store.record([Result(1, True, b"x")]),
-                store.begin(5, None),
-                store.finalize(),
+                late.record([Result(1, True, b"x")]),
+                late.begin(5, None),
+                late.finalize(),
             ):
                 with pytest.raises(JobLostError):
                     await write
+            held = Claim(job.id, job.tenant_id, "batch", {}, "k", job.attempts)
+            before = BatchStore(service.database, held, read(BATCH, batch.id))
+            # Of the same holder, who had it kept when the lease ended: the line is run again, and kept once.
+            answer = Result(1, True, b'{"custom_id": "first"}\n', Tokens(2, 0, 3))
+            await before.record([answer])
+            await before.record([answer, answer._replace(body=b"second")])
             service.engine.engine.go.set()
             batch = await ended(client, batch.id)
-            assert batch.request_counts is not None
-            assert batch.request_counts.total == 1
+            counts = batch.request_counts
+            assert counts is not None
+            assert (counts.total, counts.completed, counts.failed) == (1, 1, 0)
+            assert batch.usage is not None
+            assert (batch.usage.input_tokens, batch.usage.output_tokens) == (2, 3)
+            assert await lines_of(client, batch.output_file_id) == [{"custom_id": "first"}]
+
+
+@sqlite_only
+async def test_large_answers_are_read_one_by_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "BYTES_AT_ONCE", 100)
+    sizes = [10, 200, 60, 40, 1, 300, 300, 5]
+    assert [store._taken(list(enumerate(sizes[at:], at))) for at in (0, 1, 2, 5)] == [0, 1, 3, 5]
+    async with served(settings) as service:
+        key = await service.tenant("acme")
+        async with client_of(service.http, key) as client:
+            lines = [line(str(n), max_tokens=n % 9 + 1) for n in range(20)]
+            batch = await ended(client, (await begin(client, lines)).id)
+            output = await lines_of(client, batch.output_file_id)
+            assert [each["custom_id"] for each in output] == [str(n) for n in range(20)]
+
+
+@sqlite_only
+async def test_who_stores_all_that_it_may_begins_no_batch(settings: Settings) -> None:
+    async with served(settings) as service:
+        key = await service.tenant("acme")
+        quota = {"storage_limit": 1000}
+        url = "/api/v1/tenants/acme"
+        assert (await service.http.patch(url, json=quota, headers=OPS)).status_code == 200
+        async with client_of(service.http, key) as client:
+            # Each line of errors is longer than its request.
+            batch = await begin(client, [line(str(n), model="m") for n in range(5)])
+            batch = await ended(client, batch.id)
+            assert len(await lines_of(client, batch.error_file_id)) == 5
+            kinds = {"endpoint": "/v1/completions", "completion_window": "24h"}
+            with pytest.raises(openai.APIStatusError) as refused:
+                await client.batches.create(input_file_id=batch.input_file_id, **kinds)  # type: ignore[arg-type]  # texts
+            assert refused.value.status_code == 413
+            assert refused.value.code == "storage_quota_exceeded"
 
 
 @sqlite_only

@@ -8,7 +8,7 @@ import pytest
 
 from loraplex.platform.auth.keys import generate
 from loraplex.platform.batches import lines, validation
-from loraplex.platform.batches.lines import Line, read_lines
+from loraplex.platform.batches.lines import Line, read_judged, read_lines
 from loraplex.platform.batches.validation import validate
 
 COMPLETIONS = "/v1/completions"
@@ -50,10 +50,28 @@ async def test_a_good_file_is_counted() -> None:
     assert (await validate(in_pieces(mixed, 9), COMPLETIONS)).model is None
 
 
+async def test_an_input_that_is_cut_off_has_fewer_requests() -> None:
+    data = request("a") + b"\n" + request("b")
+    for cut in (0, 1, 20):
+        source = in_pieces(data[: len(data) - cut], 9)
+        numbers = [number async for number, _ in read_judged(source, COMPLETIONS)]
+        assert numbers == ([1, 3] if cut < 2 else [1])
+
+
+async def test_blank_lines_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MAX_LINES", 5)
+    good = b"\n\n\n\n" + request("a")
+    assert (await validate(in_pieces(good, 9), COMPLETIONS)).faults == []
+    (fault,) = (await validate(in_pieces(good + b"\n", 9), COMPLETIONS)).faults
+    assert fault.code == "too_many_lines"
+
+
 HOSTILE = {
     "nothing": (b"\n \n", "empty_file", None),
     "not json": (b"hello\n", "invalid_json", None),
     "a list": (b"[1]\n", "invalid_request", None),
+    "a long model": (request(body={"model": "m" * 513}), "invalid_value", "model"),
+    "a model with NUL": (request(body={"model": "m\0"}), "invalid_request", "model"),
     "bad utf-8": (request().replace(b'"a"', b'"\xff"'), "invalid_json", None),
     "nested": (
         request(body=None).replace(b"}\n", b', "body": ' + b"[" * 99_999),

@@ -44,6 +44,7 @@ def test_the_show_succeeds_and_leaves_nothing(tmp_path: Path) -> None:
     assert f"up to {len(RECIPES)} adapters" in done.stdout
     assert "globex asks for reverse, plural, spell of another tenant: 404" in done.stdout
     assert "curl -s" in done.stdout
+    assert "sign in as demo@example.com with " in done.stdout
     assert choose_port(port) == port
     assert list(tmp_path.glob("loraplex-demo-*")) == []
 

@@ -4,12 +4,14 @@ import asyncio
 
 import pytest
 
+from loraplex.engine.sampling_params import SamplingParams
+from loraplex.engine.structure import NO_ROOM, Structure
 from loraplex.platform.engines import client as client_module
 from loraplex.platform.engines.client import EngineClient
-from loraplex.platform.engines.generation import GenerationFailedError
+from loraplex.platform.engines.generation import GenerationFailedError, Job
 from loraplex.platform.errors import BadRequestError, EngineUnavailableError
 from support.patience import PATIENCE_SECONDS
-from support.scripted_engine import FAILS, REFUSED, Start, job, read, until
+from support.scripted_engine import FAILS, FULL, REFUSED, Start, job, read, until
 
 
 async def test_streams_every_job_of_a_request(engines: Start, client: EngineClient) -> None:
@@ -41,6 +43,18 @@ async def test_a_refused_job_ends_the_whole_request_and_nothing_runs_on(
         "prompt",
         "refused",
     )
+    await until(lambda: not life.engine.running)
+    assert client.inflight == 0
+
+
+async def test_no_room_for_a_structure_is_no_fault_of_the_request(
+    engines: Start, client: EngineClient
+) -> None:
+    life = engines()
+    params = SamplingParams(max_tokens=5, structure=Structure("regex", "[a-z]+"))
+    with pytest.raises(EngineUnavailableError) as caught:
+        await client.generate([Job((FULL,), params)])
+    assert (caught.value.message, caught.value.code) == (NO_ROOM, "structures_full")
     await until(lambda: not life.engine.running)
     assert client.inflight == 0
 

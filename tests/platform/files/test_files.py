@@ -2,16 +2,37 @@
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from uuid import uuid4
 
 import httpx
 import openai
 import pytest
 from sqlalchemy import func, select, update
 
+from loraplex.platform.auth.principal import Principal
+from loraplex.platform.catalog.weights import Weights
 from loraplex.platform.db.base import utc_now
-from loraplex.platform.db.models import Blob, BlobChunk, File, FilePart, FileUpload
+from loraplex.platform.db.database import Database
+from loraplex.platform.db.models import (
+    Batch,
+    BatchResult,
+    Blob,
+    BlobChunk,
+    File,
+    FilePart,
+    FileUpload,
+    Tenant,
+)
+from loraplex.platform.db.models.responses import StoredResponse
 from loraplex.platform.db.scope import EVERY_TENANT
+from loraplex.platform.errors import NotFoundError
+from loraplex.platform.files.contents import Contents
+from loraplex.platform.files.owner import owner_of
+from loraplex.platform.files.schemas import NewUpload
+from loraplex.platform.files.service import Files, Wanted
+from loraplex.platform.files.uploads import FileUploads
 from support.openai_client import client_of
 from support.services import OPERATOR, Api, bearer, sqlite_only
 
@@ -20,11 +41,16 @@ PIECE = 1024 * 1024
 
 
 async def stored(api: Api) -> tuple[int, int, int]:
+    """See `contents_of`."""
+    return await contents_of(api.database)
+
+
+async def contents_of(database: Database) -> tuple[int, int, int]:
     """How many parts, blobs and chunk rows there are."""
-    async with api.database.main.reading(EVERY_TENANT) as session:
+    async with database.main.reading(EVERY_TENANT) as session:
         parts = await session.scalar(select(func.count()).select_from(FilePart))
         blobs = await session.scalar(select(func.count()).select_from(Blob))
-    async with api.database.weights.reading(EVERY_TENANT) as session:
+    async with database.weights.reading(EVERY_TENANT) as session:
         chunks = await session.scalar(select(func.count()).select_from(BlobChunk))
     return parts or 0, blobs or 0, chunks or 0
 
@@ -229,3 +255,63 @@ async def test_a_confined_key_sees_what_it_made_itself(api: Api) -> None:
                 await refused
         assert (await client.batches.retrieve(begun.id)).id == begun.id
         assert (await client.files.content(theirs.id)).content == b"{}"
+
+
+async def test_a_tenant_that_is_deleted_meanwhile_is_told_so(database: Database) -> None:
+    contents = Contents(database, Weights(database))
+    nobody = Principal(actor_id="k", tenant_id=uuid4(), tenant_name="acme")
+    owner = owner_of(nobody)
+    new = NewUpload("x", "batch", 3, "text/plain")
+
+    async def three() -> AsyncIterator[bytes]:
+        yield b"abc"
+
+    with pytest.raises(NotFoundError, match="deleted"):
+        await Files(database, contents).create(Wanted(owner, "k", "x", "batch"), 3, three())
+    with pytest.raises(NotFoundError, match="deleted"):
+        await FileUploads(database, contents).open(nobody, owner, new)
+    assert await contents_of(database) == (0, 0, 0)
+
+
+async def test_nothing_of_a_deleted_tenant_stays(api: Api) -> None:
+    key = await api.tenant("acme")
+    other = await api.tenant("globex")
+    async with client_of(api.client, key) as client, client_of(api.client, other) as theirs:
+        kept = await theirs.files.create(file=b"theirs", purpose="user_data")
+        made = await client.files.create(file=b"{}", purpose="batch")
+        upload = await client.uploads.create(
+            filename="x", purpose="batch", bytes=9, mime_type="text/plain"
+        )
+        await client.uploads.parts.create(upload.id, data=b"abc")
+        async with api.database.main.writing(EVERY_TENANT) as session:
+            tenant = await session.scalar(select(Tenant.id).where(Tenant.name == "acme"))
+            assert tenant is not None
+            now = utc_now()
+            row = {"tenant_id": tenant, "expires_at": now + timedelta(days=1)}
+            batch = Batch(key_id="k", input_file_id=tenant, endpoint="/v1/completions", **row)
+            session.add(batch)
+            await session.flush()
+            session.add(BatchResult(batch_id=batch.id, line=1, tenant_id=tenant, ok=True, body=b""))
+            session.add(
+                StoredResponse(
+                    response_id="resp_1",
+                    subject="tiny",
+                    input=b"[]",
+                    response=b"{}",
+                    chain=[],
+                    size=4,
+                    **row,
+                )
+            )
+        used = await api.client.get("/api/v1/storage?tenant=acme", headers=OPS)
+        assert (used.json()["used"], used.json()["files"]) == (5, 2)
+        gone = await api.client.delete("/api/v1/tenants/acme?confirm=acme", headers=OPS)
+        assert gone.status_code == 204, gone.text
+        with pytest.raises(openai.AuthenticationError):
+            await client.files.retrieve(made.id)
+        assert (await theirs.files.content(kept.id)).content == b"theirs"
+    assert await stored(api) == (1, 1, 1)
+    async with api.database.main.reading(EVERY_TENANT) as session:
+        for table in (FileUpload, Batch, BatchResult, StoredResponse):
+            assert await session.scalar(select(func.count()).select_from(table)) == 0
+        assert await session.scalar(select(func.count()).select_from(File)) == 1

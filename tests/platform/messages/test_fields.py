@@ -243,7 +243,7 @@ def test_thoughts_text_and_calls_are_blocks_of_their_own() -> None:
     making = writer(ScriptedReader(told), streams=True)
     for i in range(3):
         making.see(delta("x", i + 1, FinishReason.STOP if i == 2 else None))
-    frames = making.take().decode().split("\n\n")
+    frames = (making.take() + making.closing()).decode().split("\n\n")
     events = []
     for frame in filter(None, frames):
         name, data = frame.split("\n")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,8 +14,9 @@ from loraplex.platform.db.models import ApiWorker, LedgerEntry
 from loraplex.platform.db.scope import EVERY_TENANT
 from loraplex.platform.engines.messages import Final
 from loraplex.platform.metering.settlement import REAPED, RESERVED, SETTLED
+from loraplex.platform.metering.tally import Tallies, Tally
 from loraplex.platform.reaper.reaper import AWAY_SECONDS, UNKNOWN_SECONDS, Reaper
-from loraplex.platform.reaper.roll_call import GAP_SECONDS, LEASE_SECONDS, RollCall
+from loraplex.platform.reaper.roll_call import BEAT_SECONDS, GAP_SECONDS, LEASE_SECONDS, RollCall
 from support.dead_workers import SERVICE, RememberingEngines, Seconds, enter, pass_time, reserve
 from support.meters import ended, entries, meter_of, metering, new_tenant, rollups
 
@@ -46,12 +48,12 @@ class Case:
 
 
 @pytest.fixture
-async def case(database: Database) -> AsyncIterator[Case]:
+async def case(database: Database, tmp_path: Path) -> AsyncIterator[Case]:
     async with metering(database) as own:
         engines, seconds = RememberingEngines(), Seconds()
         roll = RollCall(database, uuid4(), SERVICE, seconds)
         # The ignore: of the directory it needs only these methods.
-        reaper = Reaper(database, roll, engines, own, seconds)  # type: ignore[arg-type]  # a part of the port
+        reaper = Reaper(database, roll, engines, own, Tallies(tmp_path), seconds)  # type: ignore[arg-type]  # a part of the port
         case = Case(database, reaper, roll)
         case.engines, case.seconds = engines, seconds
         yield case
@@ -150,15 +152,45 @@ async def test_but_not_for_ever(case: Case, database: Database) -> None:
     assert (await case.row()).state == REAPED
 
 
+@pytest.mark.parametrize("away", [False, True])
+async def test_what_no_engine_knows_is_settled_with_what_the_worker_noted(
+    case: Case, database: Database, tmp_path: Path, *, away: bool
+) -> None:
+    """Engine and worker have died together."""
+    tenant = await new_tenant(database)
+    dead = await enter(database)
+    row_id = await reserve(database, tenant, dead, answers=3)
+    tally = Tally(tmp_path, dead)
+    tally.note(row_id, 0, 0, (5, 2, 100))
+    tally.note(row_id, 1, 0, (5, 2, 44))
+    tally.note(uuid4(), 0, 0, (5, 2, 7))
+    tally.close()
+    if away:
+        case.engines.away = True
+    else:
+        # This one had ended before, and its end got around.
+        case.engines.finals_of = [final(row_id, 0, "length", 101)]
+    await case.after(DEAD)
+    assert (await case.row()).state == RESERVED
+    await case.after(AWAY_SECONDS if away else UNKNOWN_SECONDS)
+    row = await case.row()
+    assert (row.state, row.finish_reason) == (REAPED, "lost")
+    assert (row.prompt_tokens, row.cached_tokens) == (5, 2)
+    assert row.output_tokens == (144 if away else 145)
+    await case.after(BEAT_SECONDS)
+    assert await case.workers() == {case.roll.id}
+    assert Tallies(tmp_path).of(dead) == []
+
+
 async def test_several_at_once_settle_once_and_the_worker_itself_is_right(
-    case: Case, database: Database
+    case: Case, database: Database, tmp_path: Path
 ) -> None:
     tenant, slow = await new_tenant(database, max_concurrent=10), await enter(database)
     row_id = await reserve(database, tenant, slow)
     case.engines.finals_of = [final(row_id, 0, "lost", 4)]
     async with metering(database) as other:
         roll = RollCall(database, uuid4(), SERVICE, case.seconds)
-        second = Reaper(database, roll, case.engines, other, case.seconds)  # type: ignore[arg-type]  # as above
+        second = Reaper(database, roll, case.engines, other, Tallies(tmp_path), case.seconds)  # type: ignore[arg-type]  # as above
         seen = await pass_time(case.seconds, case.roll, DEAD, roll)
         await asyncio.gather(case.reaper.reap(seen), second.reap(seen))
     assert (await meter_of(database, tenant)).running == 0

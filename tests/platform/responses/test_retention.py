@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from sqlalchemy import delete
 
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.db.database import Database
@@ -140,3 +141,14 @@ async def test_a_chain_that_is_too_large_to_be_read_is_refused(
     with pytest.raises(BadRequestError, match="more than 2000 bytes") as refused:
         await store.chain(owner, second)
     assert refused.value.param == "previous_response_id"
+
+
+async def test_a_tenant_that_was_deleted_meanwhile_is_told_so(database: Database) -> None:
+    store = ResponseStore(database, Keeping(30, 10**9))
+    owner = await tenant(database, "acme")
+    first = await keep(store, owner, 1, [])
+    async with database.main.writing(EVERY_TENANT) as session:
+        await session.execute(delete(Tenant))
+    for chain in ([], [first]):
+        with pytest.raises(NotFoundError, match="deleted"):
+            await keep(store, owner, 2, chain)
