@@ -134,7 +134,7 @@ function Measured({
   unit?: string;
 }) {
   return (
-    <div className="panel min-w-0 px-4 py-3">
+    <div className="panel relative min-w-0 px-4 py-3">
       <div className="flex items-center gap-1.5 text-xs text-muted">
         <span className="truncate">{label}</span>
         <Explained label={label} text={about} />
@@ -238,7 +238,7 @@ function Charts({ operator, samples }: { operator: boolean; samples: Sample[] })
 }
 
 function Framed({ children }: { children: ReactNode }) {
-  return <div className="panel min-w-0 p-4">{children}</div>;
+  return <div className="panel relative min-w-0 p-4">{children}</div>;
 }
 
 const ENDS: Record<string, { label: string; bad?: boolean }> = {

@@ -14,7 +14,8 @@ const FILL: Record<PhaseName, string> = {
 export function Timeline({ row }: { row: Schemas["RequestOut"] }) {
   const known = phases(row);
   return (
-    <div className="flex flex-col gap-3 py-2">
+    // On a phone the table is wider than the screen; this is not.
+    <div className="sticky left-3 flex max-w-[calc(100vw-3.5rem)] flex-col gap-3 py-2">
       <p data-testid="why">{whySlow(row)}</p>
       {known && <Bars known={known} />}
       <dl className="flex flex-wrap gap-x-8 gap-y-2 text-sm">

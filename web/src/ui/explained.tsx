@@ -1,10 +1,11 @@
-/** A question mark that says how a number is computed, to whoever points at it or tabs to it. */
+/** A question mark that says how a number is computed, to whoever points at it or tabs to it. It opens over the
+ * nearest part of the page that is `relative`, so that it never widens the page. */
 import { useId } from "react";
 
 export function Explained({ label, text }: { label: string; text: string }) {
   const id = useId();
   return (
-    <span className="group relative inline-flex">
+    <span className="group inline-flex">
       <button
         type="button"
         aria-label={`About ${label}`}
@@ -16,7 +17,7 @@ export function Explained({ label, text }: { label: string; text: string }) {
       <span
         id={id}
         role="tooltip"
-        className="pointer-events-none invisible absolute top-full left-1/2 z-10 mt-1 w-56 -translate-x-1/2 rounded-md border border-line bg-panel p-2 text-xs font-normal whitespace-normal text-ink shadow-lg group-focus-within:visible group-hover:visible"
+        className="pointer-events-none absolute inset-x-2 top-9 z-10 hidden rounded-md border border-line bg-panel p-2 text-xs font-normal whitespace-normal text-ink shadow-lg group-focus-within:block group-hover:block"
       >
         {text}
       </span>
