@@ -140,6 +140,13 @@ class LimitExceededError(PlatformError):
         self.headers = headers
 
 
+class TooManyStreamsError(PlatformError):
+    """As many event streams are open as there may be."""
+
+    status = 429
+    default_code = "too_many_streams"
+
+
 class DatabaseUnavailableError(PlatformError):
     """The database cannot be reached; nothing was begun, and it may be tried again."""
 

@@ -116,15 +116,20 @@ class Metrics:
             if outcome.timings.load:
                 self._load.labels(base_model).observe(outcome.timings.load)
 
+    def answers(self) -> dict[str, int]:
+        """How many HTTP requests were answered with which status, by all API workers together."""
+        found: Tally[str] = Tally()
+        for family in self._gathered().collect():
+            if family.name == "loraplex_http_requests":
+                for sample in family.samples:
+                    if sample.name == "loraplex_http_requests_total":
+                        found[sample.labels["status"]] += int(sample.value)
+        return dict(sorted(found.items()))
+
     def render(
         self, described: Mapping[str, Description], names: Mapping[str, AdapterName]
     ) -> bytes:
         """Everything in Prometheus' text format. `names` are by identity."""
-        registry = self._registry
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-            # Several API workers: each wrote its counters to a file, the scrape adds them up.
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # ships partial types
         engines = CollectorRegistry()
         engines.register(
             _Families(
@@ -135,7 +140,15 @@ class Metrics:
                 ]
             )
         )
-        return generate_latest(registry) + generate_latest(engines)
+        return generate_latest(self._gathered()) + generate_latest(engines)
+
+    def _gathered(self) -> CollectorRegistry:
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return self._registry
+        # Several API workers: each wrote its counters to a file, who asks adds them up.
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # ships partial types
+        return registry
 
     def _histogram(
         self, name: str, meaning: str, labels: tuple[str, ...] = ("base_model",)

@@ -9,6 +9,7 @@ from loraplex.platform.catalog.download_controller import DownloadController
 from loraplex.platform.catalog.golden_controller import GoldenController
 from loraplex.platform.catalog.upload_controller import UploadController
 from loraplex.platform.dashboard import asset, page
+from loraplex.platform.events.controller import events
 from loraplex.platform.files.controller import FileController
 from loraplex.platform.files.upload_controller import FileUploadController
 from loraplex.platform.health import health, metrics, ready
@@ -66,6 +67,7 @@ ROUTES = (
     UsageController,
     OrganizationController,
     engine_state,
+    events,
     AuditController,
     WebhookController,
 )

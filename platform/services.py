@@ -34,6 +34,9 @@ from loraplex.platform.dashboard import Dashboard
 from loraplex.platform.db.database import open_database
 from loraplex.platform.drain import Drain, DrainGate
 from loraplex.platform.engines.pool import EnginePool
+from loraplex.platform.events.feed import Feed
+from loraplex.platform.events.recent import RecentRequests
+from loraplex.platform.events.standing import Standing
 from loraplex.platform.files.contents import Contents
 from loraplex.platform.files.service import Files
 from loraplex.platform.files.uploads import FileUploads
@@ -153,6 +156,8 @@ def compose(settings: Settings, engines: EnginePool, drain: Drain) -> Services:
         at_once=batch_work.AT_ONCE,
         attempts=batch_work.ATTEMPTS,
     )
+    overview = Overview(engines, names)
+    feed = Feed(overview, RecentRequests(database), counters, drain)
     by_name: dict[str, object] = {
         "settings": settings,
         "dashboard": Dashboard(),
@@ -188,7 +193,9 @@ def compose(settings: Settings, engines: EnginePool, drain: Drain) -> Services:
         "ledger": Ledger(database, names),
         "usage": Usage(database),
         "names": names,
-        "overview": Overview(engines, names),
+        "overview": overview,
+        "feed": feed,
+        "standing": Standing(authenticator, accounts.sessions, accounts.edge),
         "audit": AuditTrail(database),
         "webhooks": Webhooks(database, outbound),
         "response_store": response_store,
@@ -207,6 +214,7 @@ def compose(settings: Settings, engines: EnginePool, drain: Drain) -> Services:
         sender.run,
         retention.run,
         response_retention.run,
+        feed.run,
     )
 
     @asynccontextmanager

@@ -279,6 +279,7 @@ class Beat(msgspec.Struct, frozen=True, array_like=True):
         max_model_len: longest prompt plus output, tokens; 0 while loading.
         step_seconds: age of the step under way, 0 between steps.
         stats: counters and gauges by name, renewed once a second.
+        device: what the engine runs on, as its maker calls it; empty while loading.
     """
 
     epoch: str
@@ -286,6 +287,7 @@ class Beat(msgspec.Struct, frozen=True, array_like=True):
     max_model_len: int
     step_seconds: float
     stats: dict[str, float]
+    device: str = ""
 
 
 def beat_endpoint(endpoint: str) -> str:

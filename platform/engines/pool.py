@@ -159,4 +159,6 @@ def _status(client: EngineClient) -> EngineStatus:
     beat = client.beat
     if beat is None:
         return EngineStatus(ready=False)
-    return EngineStatus(client.ready, beat.epoch, beat.max_model_len, beat.step_seconds, beat.stats)
+    return EngineStatus(
+        client.ready, beat.epoch, beat.max_model_len, beat.step_seconds, beat.stats, beat.device
+    )

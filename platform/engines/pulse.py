@@ -29,6 +29,7 @@ class Pulse:
         self.state = EngineState.LOADING
         self.max_model_len = 0
         self.stats: dict[str, float] = {}
+        self.device = ""
         self.step_started: float | None = None
         self._epoch = epoch
         self._stall_seconds = stall_seconds
@@ -61,7 +62,9 @@ class Pulse:
                 age = 0.0 if started is None else time.monotonic() - started
                 if age > self._stall_seconds:
                     os._exit(70)
-                beat = Beat(self._epoch, self.state, self.max_model_len, age, self.stats)
+                beat = Beat(
+                    self._epoch, self.state, self.max_model_len, age, self.stats, self.device
+                )
                 self._socket.send(encoder.encode(beat))
                 self._wake.wait(BEAT_SECONDS)
                 self._wake.clear()

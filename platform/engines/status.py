@@ -11,6 +11,7 @@ class EngineStatus(msgspec.Struct, frozen=True):
         max_model_len: longest prompt plus output, tokens.
         step_seconds: age of the step under way.
         counters: numbers by name; those that count do so since the engine's start.
+        device: what it runs on, as its maker calls it.
     """
 
     ready: bool
@@ -18,3 +19,4 @@ class EngineStatus(msgspec.Struct, frozen=True):
     max_model_len: int = 0
     step_seconds: float = 0.0
     counters: dict[str, float] = {}
+    device: str = ""

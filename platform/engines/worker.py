@@ -17,6 +17,7 @@ from loraplex.engine.engine import Engine
 from loraplex.engine.model_config import ModelConfig, UnsupportedModelError
 from loraplex.engine.model_runner import resolve_device, resolve_dtype
 from loraplex.platform.engines.adapters import AdapterHandles
+from loraplex.platform.engines.hardware import device_memory, device_name
 from loraplex.platform.engines.loader_client import LoaderClient
 from loraplex.platform.engines.loop import EngineLoop, listen
 from loraplex.platform.engines.pinning import pin_in_background
@@ -52,11 +53,13 @@ def main() -> int:
         return 2
     handles = AdapterHandles(loader, engine.unload)
     warmth = Warmth(engine, handles, loader)
+    device = resolve_device(settings.device)
+    pulse.device = device_name(device)
 
     def stats() -> dict[str, float]:
         """Called by the loop once a second."""
         warmth.tick()
-        return _stats(engine, loader)
+        return _stats(engine, loader) | device_memory(device)
 
     loop = EngineLoop(engine, handles, socket, pulse, epoch, stats)
 

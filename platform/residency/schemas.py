@@ -84,3 +84,24 @@ class EngineLive(Struct):
     step_seconds: float
     counters: dict[str, float]
     adapters: list[AdapterLive]
+
+
+class Others(Struct):
+    """Adapters that an event does not list, together."""
+
+    adapters: int
+    on_device: int
+    device_bytes: int
+
+
+class EngineBrief(EngineLive):
+    """One engine in an event: `adapters` are the busiest and those that hold most device memory, `others` the rest.
+
+    Attributes:
+        tiers: how many adapters are where.
+        device: what the engine runs on, as its maker calls it; operators only.
+    """
+
+    others: Others
+    tiers: dict[Tier, int]
+    device: str | None

@@ -90,13 +90,27 @@ const requests = createRoute({
   path: "/requests",
   validateSearch: (
     search,
-  ): { adapter?: string; finish?: string; slower?: number; before?: string } => ({
+  ): {
+    every?: boolean;
+    adapter?: string;
+    key?: string;
+    finish?: string;
+    slower?: number;
+    before?: string;
+  } => ({
+    every: search.every === true || undefined,
     adapter: text(search.adapter),
+    key: text(search.key),
     finish: text(search.finish),
     slower: number(search.slower),
     before: text(search.before),
   }),
   component: lazyRouteComponent(() => import("@/pages/requests"), "RequestsPage"),
+});
+const request = createRoute({
+  getParentRoute: () => shell,
+  path: "/requests/$id",
+  component: lazyRouteComponent(() => import("@/pages/request"), "RequestPage"),
 });
 const usage = createRoute({
   getParentRoute: () => shell,
@@ -141,6 +155,7 @@ export const router = createRouter({
       upload,
       playground,
       requests,
+      request,
       usage,
       keys,
       tenants,

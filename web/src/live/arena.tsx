@@ -1,83 +1,115 @@
 /** A picture of an engine's memory: what its pages hold, and which adapters. */
+import { type KeyboardEvent, useMemo, useState } from "react";
 import type { Schemas } from "@/api/client";
 import { bytes, count } from "@/lib/format";
+import { arenaParts, type Part } from "@/live/arena-parts";
 
 const WIDTH = 1000;
-type Adapter = Schemas["AdapterLive"];
+const FILL: Record<Part["kind"], string> = {
+  kv: "fill-host",
+  adapter: "fill-accent",
+  idle: "fill-accent opacity-50",
+  small: "fill-accent opacity-30",
+  free: "fill-raised",
+};
 
-export function Arena({
-  counters,
-  adapters,
-}: {
-  counters: Record<string, number>;
-  adapters: Adapter[];
-}) {
-  const total = counters.pages_total ?? 0;
-  if (total === 0) return <p className="text-muted">The engine has not told of its memory yet.</p>;
-  const kv = counters.kv_pages ?? 0;
-  const held = counters.adapter_pages ?? 0;
-  const resident = adapters.filter((adapter) => adapter.device_bytes > 0);
-  const sum = resident.reduce((all, adapter) => all + adapter.device_bytes, 0);
-  const scale = WIDTH / total;
-  let at = kv * scale;
-  const parts = resident.map((adapter) => {
-    const width = (adapter.device_bytes / Math.max(sum, 1)) * held * scale;
-    const part = { adapter, x: at, width };
-    at += width;
-    return part;
-  });
-  const share = (some: number) => `${((100 * some) / total).toFixed(some / total < 0.1 ? 1 : 0)} %`;
+export function Arena({ engine }: { engine: Schemas["EngineBrief"] }) {
+  const counters = engine.counters as Record<string, number>;
+  const [chosen, setChosen] = useState<string | null>(null);
+  const parts = useMemo(
+    () => arenaParts(counters, engine.adapters, engine.others),
+    [counters, engine],
+  );
+  if (parts.length === 0)
+    return <p className="text-muted">The engine has not told of its memory yet.</p>;
+  const part = parts.find(({ key }) => key === chosen);
+  const move = (event: KeyboardEvent) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (step === undefined) return;
+    event.preventDefault();
+    const at = parts.findIndex(({ key }) => key === chosen);
+    const next = at === -1 ? 0 : Math.min(parts.length - 1, Math.max(0, at + step));
+    setChosen(parts[next]?.key ?? null);
+  };
+  const said = part
+    ? `${part.label}: ${bytes(part.bytes)}, ${percent(part.share)}`
+    : "Point at a part, or focus the picture and use the arrow keys, to see what it is.";
   return (
     <div className="flex flex-col gap-3">
-      <svg
-        viewBox={`0 0 ${WIDTH} 46`}
-        preserveAspectRatio="none"
-        className="h-12 w-full rounded"
-        role="img"
-        aria-label={`Of ${total} pages, ${kv} hold the KV cache, ${held} hold ${resident.length} adapters`}
+      <div
+        role="slider"
+        aria-label="Parts of device memory"
+        aria-valuemin={0}
+        aria-valuemax={parts.length - 1}
+        aria-valuenow={Math.max(
+          0,
+          parts.findIndex(({ key }) => key === chosen),
+        )}
+        aria-valuetext={said}
+        tabIndex={0}
+        onKeyDown={move}
+        onFocus={() => chosen === null && setChosen(parts[0]?.key ?? null)}
+        onBlur={() => setChosen(null)}
+        onMouseLeave={() => setChosen(null)}
       >
-        <rect width={WIDTH} height="46" className="fill-raised" />
-        <rect width={kv * scale} height="46" className="fill-host" />
-        {parts.map(({ adapter, x, width }) => (
-          <rect
-            key={adapter.tenant + adapter.digest}
-            x={x}
-            width={Math.max(1, width - 1)}
-            height="46"
-            className={adapter.running > 0 ? "fill-accent" : "fill-accent opacity-50"}
-          >
-            <title>{`${name(adapter)}, ${bytes(adapter.device_bytes)}`}</title>
-          </rect>
-        ))}
-      </svg>
-      <dl className="grid grid-cols-2 gap-x-6 gap-y-2 text-sm tabular-nums md:grid-cols-4">
-        <Key swatch="fill-host" label="KV cache" value={`${pages(kv)}, ${share(kv)}`} />
-        <Key
-          swatch="fill-accent"
-          label={`Adapters, ${resident.length} on the device`}
-          value={`${pages(held)}, ${share(held)}`}
-        />
-        <Key
-          swatch="fill-accent opacity-50"
-          label="of them idle, given up when needed"
-          value={pages(counters.idle_adapter_pages ?? 0)}
-        />
-        <Key
-          swatch="fill-raised"
-          label="Free"
-          value={`${pages(counters.pages_free ?? 0)}, ${share(counters.pages_free ?? 0)}`}
-        />
-      </dl>
+        <svg
+          viewBox={`0 0 ${WIDTH} 64`}
+          preserveAspectRatio="none"
+          className="h-16 w-full rounded"
+          aria-hidden="true"
+        >
+          <rect width={WIDTH} height="64" className="fill-raised" />
+          {parts.map(({ key, kind, from, share }) => (
+            // biome-ignore lint/a11y/noStaticElementInteractions: the keyboard reaches parts through the picture
+            <rect
+              key={key}
+              x={from * WIDTH}
+              width={Math.max(0.5, share * WIDTH - 1)}
+              height="64"
+              onMouseEnter={() => setChosen(key)}
+              className={chosen === key ? "fill-warn" : FILL[kind]}
+            />
+          ))}
+        </svg>
+      </div>
+      <p
+        className={`min-h-5 truncate text-sm ${part ? "font-medium" : "text-muted"}`}
+        data-testid="arena-part"
+      >
+        {said}
+      </p>
+      <Legend counters={counters} resident={engine.tiers.device ?? 0} />
     </div>
   );
 }
 
-function pages(number: number): string {
-  return `${count(number)} ${number === 1 ? "page" : "pages"}`;
+function Legend({ counters, resident }: { counters: Record<string, number>; resident: number }) {
+  const total = counters.pages_total ?? 0;
+  const share = (some: number) => `${pages(some)}, ${percent(some / total)}`;
+  return (
+    <dl className="grid grid-cols-2 gap-x-6 gap-y-2 text-sm tabular-nums md:grid-cols-4">
+      <Key swatch="fill-host" label="KV cache" value={share(counters.kv_pages ?? 0)} />
+      <Key
+        swatch="fill-accent"
+        label={`Adapters, ${count(resident)} on the device`}
+        value={share(counters.adapter_pages ?? 0)}
+      />
+      <Key
+        swatch="fill-accent opacity-50"
+        label="of them idle, given up when needed"
+        value={pages(counters.idle_adapter_pages ?? 0)}
+      />
+      <Key swatch="fill-raised" label="Free" value={share(counters.pages_free ?? 0)} />
+    </dl>
+  );
 }
 
-export function name(adapter: Adapter): string {
-  return adapter.adapter ? `${adapter.adapter}@${adapter.version}` : adapter.digest.slice(0, 10);
+function percent(share: number): string {
+  return `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+}
+
+function pages(number: number): string {
+  return `${count(number)} ${number === 1 ? "page" : "pages"}`;
 }
 
 function Key({ swatch, label, value }: { swatch: string; label: string; value: string }) {

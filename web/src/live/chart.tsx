@@ -1,6 +1,10 @@
 /** A live line chart. Its size and axes stay as they are while numbers come in. */
 import { useEffect, useRef } from "react";
 import uPlot from "uplot";
+import { Explained } from "@/ui/explained";
+
+/** What a chart shows; its labels say so. */
+const SECONDS = 180;
 
 export interface Line {
   label: string;
@@ -10,11 +14,14 @@ export interface Line {
 
 export function LiveChart({
   title,
+  about,
   unit,
   lines,
   data,
 }: {
   title: string;
+  /** How the numbers are computed. */
+  about: string;
   unit: string;
   lines: Line[];
   data: [number[], ...(number | null)[][]];
@@ -54,7 +61,10 @@ export function LiveChart({
   return (
     <figure className="min-w-0">
       <figcaption className="flex flex-wrap items-baseline gap-x-3 text-xs text-muted">
-        <span className="font-medium text-ink">{title}</span>
+        <span className="inline-flex items-center gap-1.5 font-medium text-ink">
+          {title}
+          <Explained label={title} text={about} />
+        </span>
         {lines.map((line) => (
           <span key={line.label} className="inline-flex items-center gap-1">
             <svg viewBox="0 0 8 8" className="size-2" aria-hidden="true">
@@ -99,17 +109,19 @@ function options(element: HTMLElement, unit: string, lines: Line[]): uPlot.Optio
     height: 150,
     legend: { show: false },
     cursor: { show: false },
-    scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.15 : 1] } },
+    scales: {
+      // Always as many seconds: lines move through the picture, and never stretch.
+      x: { range: (_, __, last) => [(last ?? 0) - SECONDS, last ?? 0] },
+      y: { range: (_, __, most) => [0, most > 0 ? most * 1.15 : 1] },
+    },
     axes: [
       {
         ...axis,
         size: 24,
-        space: 90,
+        space: 10,
         grid: { show: false },
-        values: (_, times) =>
-          times.map((at) =>
-            new Date(at * 1000).toLocaleTimeString("en-GB", { timeStyle: "medium" }),
-          ),
+        splits: (_, __, from, to) => [from, from + SECONDS / 3, from + (2 * SECONDS) / 3, to],
+        values: () => ["3 min ago", "2 min", "1 min", "now"],
       },
       { ...axis, size: 44, space: 36 },
     ],

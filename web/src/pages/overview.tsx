@@ -1,16 +1,14 @@
 /** What the engines do now: for operators all of it, for tenants what is theirs. */
-import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
-import { useMemo, useState } from "react";
-import { api, need, type Schemas } from "@/api/client";
-import { bytes, compact, count, milliseconds } from "@/lib/format";
-import { Arena, name } from "@/live/arena";
-import { LiveChart } from "@/live/chart";
-import { useEngines } from "@/live/engines";
-import { latencies } from "@/live/latency";
-import { type Sample, series } from "@/live/rates";
+import { useState } from "react";
+import type { Schemas } from "@/api/client";
+import { bytes, compact, count } from "@/lib/format";
+import { label as name } from "@/live/arena-parts";
+import { Engine } from "@/live/engine";
+import { refusals } from "@/live/history";
+import { type LiveState, useLive } from "@/live/stream";
 import { useMe } from "@/session";
-import { Badge, Button, Empty, Failure, Figure, Page, Panel, Waiting } from "@/ui/parts";
+import { Badge, Button, Empty, Failure, Page, Panel, Waiting } from "@/ui/parts";
 
 export function OverviewPage() {
   const me = useMe();
@@ -26,158 +24,83 @@ export function OverviewPage() {
   return <Overview />;
 }
 
+const STATES: Record<LiveState, { label: string; tone: "good" | "warn" | "neutral" }> = {
+  connecting: { label: "Connecting", tone: "neutral" },
+  live: { label: "Live", tone: "good" },
+  stale: { label: "Stale, reconnecting", tone: "warn" },
+  paused: { label: "Paused", tone: "neutral" },
+};
+
 function Overview() {
+  const me = useMe();
   const [paused, setPaused] = useState(false);
-  const engines = useEngines(paused);
-  const bases = Object.entries(engines.data ?? {});
+  const { state, event, history, error } = useLive(paused);
+  const bases = Object.entries(event?.engines ?? {});
   return (
     <Page
       title="Overview"
-      lead={paused ? "Paused." : "Live, once a second while this page is in view."}
+      lead={
+        me.user.is_operator
+          ? "Everything the engines do, once a second while this page is in view."
+          : `What the engines do for ${me.tenant}, once a second while this page is in view.`
+      }
       actions={
-        <Button onClick={() => setPaused(!paused)} aria-pressed={paused}>
-          {paused ? "Resume" : "Pause"}
-        </Button>
+        <div className="flex items-center gap-3">
+          <span role="status" data-testid="stream" title={event ? seenAt(event.at) : undefined}>
+            <Badge tone={STATES[state].tone}>{STATES[state].label}</Badge>
+          </span>
+          <Button onClick={() => setPaused(!paused)} aria-pressed={paused}>
+            {paused ? "Resume" : "Pause"}
+          </Button>
+        </div>
       }
     >
-      <Failure error={engines.error} />
-      {engines.isPending && <Waiting rows={8} />}
-      {engines.data && bases.length === 0 && (
+      <Failure error={error} />
+      {event === null && !error && <Waiting rows={8} />}
+      {event && bases.length === 0 && (
         <Empty title="No engine runs">
           <p>Start the server with a base model: loraplex serve --model DIR</p>
         </Empty>
       )}
       {bases.map(([base, engine]) => (
-        <Engine key={base} base={base} engine={engine} samples={engines.samples[base] ?? []} />
+        <div key={base} className="flex min-w-0 flex-col gap-4">
+          <Engine
+            base={base}
+            engine={engine}
+            recent={event?.recent?.[base]}
+            samples={history.engines[base] ?? []}
+          />
+          <Residents engine={engine} />
+        </div>
       ))}
+      {event?.http_answers && (
+        <Refused counts={refusals(history.firstAnswers, event.http_answers)} />
+      )}
     </Page>
   );
 }
 
-function Engine({
-  base,
-  engine,
-  samples,
-}: {
-  base: string;
-  engine: Schemas["EngineLive"];
-  samples: Sample[];
-}) {
-  const { user } = useMe();
-  const now = engine.counters as Record<string, number>;
-  const tokens = useMemo(() => series(samples, ["output_tokens", "prompt_tokens"]), [samples]);
-  const moves = useMemo(() => series(samples, ["adapter_loads", "adapter_evictions"]), [samples]);
-  const rate = tokens[1]?.at(-1) ?? null;
+function seenAt(text: string): string {
+  return `Last news at ${new Date(text).toLocaleTimeString("en-GB", { timeZoneName: "short" })}`;
+}
+
+function Refused({ counts }: { counts: { label: string; count: number }[] }) {
   return (
-    <>
-      <div className="flex flex-wrap items-center gap-2">
-        <h2 className="text-base">{base}</h2>
-        <Badge tone={engine.ready ? "good" : "bad"}>{engine.ready ? "Ready" : "Not ready"}</Badge>
-        <span className="text-xs text-muted">context {count(engine.max_model_len)} tokens</span>
-      </div>
-      <div className="grid grid-cols-2 gap-3 md:grid-cols-3 xl:grid-cols-6">
-        {user.is_operator && (
-          <Figure label="Output" value={rate === null ? "–" : compact(rate)} unit="tokens/s" />
-        )}
-        <Figure label="Running" value={count(now.running ?? 0)} unit="sequences" />
-        <Figure label="Waiting" value={count(now.waiting ?? 0)} unit="sequences" />
-        <Latency />
-      </div>
-      {user.is_operator && (
-        <>
-          <div className="grid gap-4 lg:grid-cols-2">
-            <div className="panel min-w-0 p-4">
-              <LiveChart
-                title="Throughput"
-                unit="tokens/s"
-                lines={[
-                  { label: "output", colour: "accent" },
-                  { label: "prompt", colour: "host" },
-                ]}
-                data={tokens}
-              />
+    <Panel title="HTTP errors by status" note="Answers of this server since this page was opened">
+      {counts.length === 0 ? (
+        <p className="text-muted">None since the server was started.</p>
+      ) : (
+        <dl className="flex flex-wrap gap-x-8 gap-y-2 tabular-nums">
+          {counts.map(({ label, count: number }) => (
+            <div key={label}>
+              <dt className="text-xs text-muted">{label}</dt>
+              <dd className={number > 0 && label >= "500" ? "font-medium text-bad" : "font-medium"}>
+                {count(number)}
+              </dd>
             </div>
-            <div className="panel min-w-0 p-4">
-              <LiveChart
-                title="Adapters moved"
-                unit="per second"
-                lines={[
-                  { label: "loads", colour: "accent" },
-                  { label: "evictions", colour: "warn" },
-                ]}
-                data={moves}
-              />
-            </div>
-          </div>
-          <Panel title="Device memory" note="Pages of 2 MiB, shared by the KV cache and adapters">
-            <Arena counters={now} adapters={engine.adapters} />
-          </Panel>
-          <Totals now={now} />
-        </>
+          ))}
+        </dl>
       )}
-      <Residents adapters={engine.adapters} />
-    </>
-  );
-}
-
-function Latency() {
-  const me = useMe();
-  const recent = useQuery({
-    queryKey: ["requests", "recent", me.user.is_operator ? "" : me.tenant],
-    queryFn: () =>
-      need(
-        api.GET("/api/v1/requests", {
-          params: { query: { limit: 200, ...(me.user.is_operator ? {} : { tenant: me.tenant }) } },
-        }),
-      ),
-    refetchInterval: 5000,
-  });
-  const found = latencies(recent.data?.data ?? []);
-  const pair = ([median, high]: [number | null, number | null]) => (
-    <span title="Median and 95th percentile of the last 200 requests">
-      {milliseconds(median)}
-      <span className="ml-1 text-xs font-normal text-muted">p95 {milliseconds(high)}</span>
-    </span>
-  );
-  return (
-    <>
-      <Figure label="To first token, median" value={pair(found.first)} />
-      <Figure label="Between tokens, median" value={pair(found.between)} />
-      <Figure label="Whole request, median" value={pair(found.total)} />
-    </>
-  );
-}
-
-const TOTALS: [string, string][] = [
-  ["output_tokens", "Tokens written"],
-  ["prompt_tokens", "Prompt tokens"],
-  ["cached_tokens", "of them cached"],
-  ["adapter_loads", "Adapter loads"],
-  ["adapter_evictions", "Evictions"],
-  ["adapter_failures", "Failed loads"],
-  ["preemptions", "Preemptions"],
-  ["most_batch_adapters", "Most adapters in a batch"],
-];
-
-function Totals({ now }: { now: Record<string, number> }) {
-  return (
-    <Panel title="Since the engine's start">
-      <dl className="grid grid-cols-2 gap-x-6 gap-y-3 tabular-nums sm:grid-cols-4 lg:grid-cols-8">
-        {TOTALS.map(([key, label]) => (
-          <div key={key}>
-            <dt className="text-xs text-muted">{label}</dt>
-            <dd
-              className={
-                key === "adapter_failures" && (now[key] ?? 0) > 0
-                  ? "font-medium text-bad"
-                  : "font-medium"
-              }
-            >
-              {compact(now[key] ?? 0)}
-            </dd>
-          </div>
-        ))}
-      </dl>
     </Panel>
   );
 }
@@ -192,13 +115,15 @@ const TIERS: Record<string, { label: string; tone: "accent" | "warn" | "neutral"
 // More rows than anybody reads; the busiest come first.
 const MOST_ROWS = 50;
 
-function Residents({ adapters }: { adapters: Schemas["AdapterLive"][] }) {
+function Residents({ engine }: { engine: Schemas["EngineBrief"] }) {
   const { user } = useMe();
+  const { adapters, others } = engine;
+  const known = adapters.length + others.adapters;
   return (
     <Panel
       flush
       title="Adapters the engine knows"
-      note={`${Math.min(MOST_ROWS, adapters.length)} busiest of ${adapters.length}`}
+      note={`${Math.min(MOST_ROWS, adapters.length)} busiest of ${count(known)}`}
     >
       {adapters.length === 0 ? (
         <Empty title="No adapter has been used since the start">

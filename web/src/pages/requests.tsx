@@ -1,15 +1,16 @@
 /** The ledger: what was asked for, and where the time of one request went. */
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
-import { useNavigate, useSearch } from "@tanstack/react-router";
+import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { useState } from "react";
 import { api, need, type Schemas } from "@/api/client";
-import { count, milliseconds, moment } from "@/lib/format";
+import { count, milliseconds } from "@/lib/format";
+import { Ended, Moment, model } from "@/requests/cells";
+import { csvAddress, Filters, type Search, wanted } from "@/requests/filters";
+import { Timeline } from "@/requests/timeline";
 import { useMe } from "@/session";
-import { Badge, Button, Empty, Failure, Field, Page, Panel, Waiting } from "@/ui/parts";
+import { Button, Empty, Failure, Page, Panel, Waiting } from "@/ui/parts";
 
 type Row = Schemas["RequestOut"];
-const ENDS = ["stop", "length", "error", "cancelled", "lost", "refused", "running"];
-const BAD = new Set(["error", "lost", "refused"]);
 const ROWS = 50;
 
 export function RequestsPage() {
@@ -17,6 +18,8 @@ export function RequestsPage() {
   const search = useSearch({ from: "/shell/requests" });
   const navigate = useNavigate({ from: "/requests" });
   const [open, setOpen] = useState<string | null>(null);
+  const every = me.user.is_operator && search.every === true;
+  const some = every || me.tenant !== "";
   const list = useQuery({
     queryKey: ["requests", me.tenant, search],
     queryFn: () =>
@@ -24,81 +27,50 @@ export function RequestsPage() {
         api.GET("/api/v1/requests", {
           params: {
             query: {
-              tenant: me.tenant,
+              ...wanted({ ...search, every }, me.tenant),
               limit: ROWS,
               before: search.before,
-              adapter: search.adapter,
-              finish_reason: search.finish,
-              slower_than_ms: search.slower,
             },
           },
         }),
       ),
     placeholderData: keepPreviousData,
-    enabled: me.tenant !== "",
+    enabled: some,
   });
   const rows = list.data?.data ?? [];
   const next = list.data?.next ?? null;
-  const filter = (change: Partial<typeof search>) =>
+  const filtered = Boolean(search.adapter || search.key || search.finish || search.slower);
+  const filter = (change: Search) =>
     navigate({ search: { ...search, before: undefined, ...change }, replace: true });
   return (
-    <Page title="Requests" lead="Newest first. Open one to see where its time went.">
-      <div className="grid grid-cols-2 gap-3 sm:flex">
-        <Field label="Adapter">
-          {(id) => (
-            <input
-              id={id}
-              className="field"
-              placeholder="any"
-              defaultValue={search.adapter}
-              onChange={(event) => filter({ adapter: event.target.value || undefined })}
-            />
-          )}
-        </Field>
-        <Field label="Ended by">
-          {(id) => (
-            <select
-              id={id}
-              className="field"
-              value={search.finish ?? ""}
-              onChange={(event) => filter({ finish: event.target.value || undefined })}
-            >
-              <option value="">anything</option>
-              {ENDS.map((end) => (
-                <option key={end}>{end}</option>
-              ))}
-            </select>
-          )}
-        </Field>
-        <Field label="Slower than, ms">
-          {(id) => (
-            <input
-              id={id}
-              type="number"
-              min={0}
-              className="field"
-              placeholder="any"
-              defaultValue={search.slower}
-              onChange={(event) =>
-                filter({ slower: event.target.value ? Number(event.target.value) : undefined })
-              }
-            />
-          )}
-        </Field>
-      </div>
+    <Page
+      title="Requests"
+      lead="Newest first. Open one to see where its time went."
+      actions={
+        rows.length > 0 && (
+          <a
+            className="inline-flex items-center rounded-md border border-line bg-panel px-3 py-1.5 font-medium hover:bg-raised"
+            href={csvAddress({ ...search, every }, me.tenant)}
+            download="requests.csv"
+          >
+            Export CSV
+          </a>
+        )
+      }
+    >
+      <Filters search={search} onChange={filter} />
       <Failure error={list.error} />
       <Panel flush>
-        {list.isPending && me.tenant !== "" && <Waiting />}
-        {(list.data || me.tenant === "") && rows.length === 0 && (
-          <Empty title="No such requests">
-            <p>Requests are listed from the moment they begin.</p>
-          </Empty>
+        {list.isPending && some && <Waiting />}
+        {(list.data || !some) && rows.length === 0 && (
+          <Nothing filtered={filtered} more={next !== null} />
         )}
         {rows.length > 0 && (
           <table className="grid-table">
             <thead>
               <tr>
                 <th>Began</th>
+                {every && <th>Tenant</th>}
                 <th>Model</th>
                 <th>Ended by</th>
                 <th className="num">First token</th>
@@ -113,6 +85,7 @@ export function RequestsPage() {
                 <RequestRows
                   key={row.id}
                   row={row}
+                  every={every}
                   open={open === row.id}
                   onToggle={() => setOpen(open === row.id ? null : row.id)}
                 />
@@ -135,8 +108,39 @@ export function RequestsPage() {
   );
 }
 
-function RequestRows({ row, open, onToggle }: { row: Row; open: boolean; onToggle: () => void }) {
-  const model = row.adapter === null ? row.base : `${row.adapter}@${row.version}`;
+function Nothing({ filtered, more }: { filtered: boolean; more: boolean }) {
+  if (more) {
+    return (
+      <Empty title="None among the newest">
+        <p>So many requests were looked at as one page may. Older ones are on the next page.</p>
+      </Empty>
+    );
+  }
+  return filtered ? (
+    <Empty title="No such requests">
+      <p>Widen the filters above.</p>
+    </Empty>
+  ) : (
+    <Empty title="No requests yet">
+      <p>Requests are listed from the moment they begin.</p>
+      <Link to="/playground" className="text-accent underline">
+        Send one from the playground
+      </Link>
+    </Empty>
+  );
+}
+
+function RequestRows({
+  row,
+  every,
+  open,
+  onToggle,
+}: {
+  row: Row;
+  every: boolean;
+  open: boolean;
+  onToggle: () => void;
+}) {
   return (
     <>
       <tr>
@@ -147,12 +151,13 @@ function RequestRows({ row, open, onToggle }: { row: Row; open: boolean; onToggl
             onClick={onToggle}
             className="hover:text-accent"
           >
-            {open ? "▾" : "▸"} {moment(row.created_at)}
+            {open ? "▾" : "▸"} <Moment at={row.created_at} />
           </button>
         </td>
-        <td className="font-medium whitespace-nowrap">{model}</td>
+        {every && <td>{row.tenant}</td>}
+        <td className="font-medium whitespace-nowrap">{model(row)}</td>
         <td>
-          <Badge tone={BAD.has(row.finish_reason) ? "bad" : "neutral"}>{row.finish_reason}</Badge>
+          <Ended reason={row.finish_reason} />
         </td>
         <td className="num">{milliseconds(row.first_token_ms)}</td>
         <td className="num">{row.state === "reserved" ? "–" : milliseconds(row.total_ms)}</td>
@@ -164,80 +169,18 @@ function RequestRows({ row, open, onToggle }: { row: Row; open: boolean; onToggl
       </tr>
       {open && (
         <tr>
-          <td colSpan={8}>
+          <td colSpan={every ? 9 : 8}>
             <Timeline row={row} />
+            <Link
+              to="/requests/$id"
+              params={{ id: row.id }}
+              className="inline-block pb-2 text-accent underline"
+            >
+              Open this request
+            </Link>
           </td>
         </tr>
       )}
     </>
-  );
-}
-
-const PHASES = [
-  { key: "queue_ms", label: "Waited", fill: "fill-muted" },
-  { key: "load_ms", label: "Adapter loaded", fill: "fill-warn" },
-  { key: "prefill_ms", label: "Prompt read", fill: "fill-host" },
-  { key: "decode_ms", label: "Answer written", fill: "fill-accent" },
-] as const;
-
-function Timeline({ row }: { row: Row }) {
-  const known = PHASES.map((phase) => ({ ...phase, took: row[phase.key] ?? 0 }));
-  const sum = known.reduce((all, { took }) => all + took, 0);
-  const whole = Math.max(row.total_ms, sum);
-  if (sum === 0) {
-    return <p className="py-2 text-muted">The engine has told nothing of where its time went.</p>;
-  }
-  let at = 0;
-  const parts = known.map((phase) => {
-    const x = at;
-    at += (phase.took / whole) * 1000;
-    return { ...phase, x, width: at - x };
-  });
-  return (
-    <div className="flex flex-col gap-3 py-2">
-      <svg
-        viewBox="0 0 1000 20"
-        preserveAspectRatio="none"
-        className="h-5 w-full rounded"
-        role="img"
-        aria-label={known.map(({ label, took }) => `${label} ${milliseconds(took)}`).join(", ")}
-      >
-        <rect width="1000" height="20" className="fill-raised" />
-        {parts.map(({ key, x, width, fill }) => (
-          <rect key={key} x={x} width={width} height="20" className={fill} />
-        ))}
-      </svg>
-      <dl className="flex flex-wrap gap-x-6 gap-y-2 text-sm">
-        {known.map(({ key, label, took, fill }) => (
-          <div key={key}>
-            <dt className="flex items-center gap-1 text-xs text-muted">
-              <svg viewBox="0 0 8 8" className="size-2" aria-hidden="true">
-                <rect width="8" height="8" rx="2" className={fill} />
-              </svg>
-              {label}
-            </dt>
-            <dd>{milliseconds(took)}</dd>
-          </div>
-        ))}
-        <div>
-          <dt className="text-xs text-muted">Outside the engine</dt>
-          <dd>{milliseconds(Math.max(0, row.total_ms - sum))}</dd>
-        </div>
-        <div>
-          <dt className="text-xs text-muted">Preempted</dt>
-          <dd>{count(row.preemptions)} times</dd>
-        </div>
-        <div>
-          <dt className="text-xs text-muted">Evicted before by</dt>
-          <dd>{row.evicted_by ?? "nobody"}</dd>
-        </div>
-        <div>
-          <dt className="text-xs text-muted">Answer</dt>
-          <dd>
-            <code>{row.answer_id}</code>
-          </dd>
-        </div>
-      </dl>
-    </div>
   );
 }
