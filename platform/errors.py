@@ -179,3 +179,9 @@ class EngineUnavailableError(PlatformError):
 
     status = 503
     default_code = "engine_unavailable"
+
+
+class StructuresFullError(EngineUnavailableError):
+    """The structures in use leave no room for another one."""
+
+    default_code = "structures_full"

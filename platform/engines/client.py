@@ -30,7 +30,12 @@ from loraplex.platform.engines.messages import (
     beat_endpoint,
 )
 from loraplex.platform.engines.outcome import ERROR, Handing, Settle, Written
-from loraplex.platform.errors import BadRequestError, EngineUnavailableError, PlatformError
+from loraplex.platform.errors import (
+    BadRequestError,
+    EngineUnavailableError,
+    PlatformError,
+    StructuresFullError,
+)
 
 # The pulse beats every half second in a thread of its own; six missed beats are no accident.
 SILENCE_SECONDS = 3.0
@@ -297,5 +302,5 @@ class EngineClient:
 
 def _error_of(refusal: Refusal) -> PlatformError:
     if refusal.code == STRUCTURES_FULL:
-        return EngineUnavailableError(refusal.message, code=refusal.code)
+        return StructuresFullError(refusal.message)
     return BadRequestError(refusal.message, code=refusal.code, param=refusal.param)

@@ -279,7 +279,8 @@ def test_architecture_is_short_and_names_files_that_exist() -> None:
 
 def test_links_lead_to_files() -> None:
     for file in ALL:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", file.read_text()):
+        prose = re.sub(r"`[^`\n]+`", "", file.read_text())
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", prose):
             assert (file.parent / target).exists(), f"{file.name}: {target}"
 
 

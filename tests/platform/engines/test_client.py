@@ -9,7 +9,7 @@ from loraplex.engine.structure import NO_ROOM, Structure
 from loraplex.platform.engines import client as client_module
 from loraplex.platform.engines.client import EngineClient
 from loraplex.platform.engines.generation import GenerationFailedError, Job
-from loraplex.platform.errors import BadRequestError, EngineUnavailableError
+from loraplex.platform.errors import BadRequestError, EngineUnavailableError, StructuresFullError
 from support.patience import PATIENCE_SECONDS
 from support.scripted_engine import FAILS, FULL, REFUSED, Start, job, read, until
 
@@ -52,7 +52,7 @@ async def test_no_room_for_a_structure_is_no_fault_of_the_request(
 ) -> None:
     life = engines()
     params = SamplingParams(max_tokens=5, structure=Structure("regex", "[a-z]+"))
-    with pytest.raises(EngineUnavailableError) as caught:
+    with pytest.raises(StructuresFullError) as caught:
         await client.generate([Job((FULL,), params)])
     assert (caught.value.message, caught.value.code) == (NO_ROOM, "structures_full")
     await until(lambda: not life.engine.running)
