@@ -1,5 +1,6 @@
 """What is installed from a wheel: every part of the package, and the built dashboard without its sources."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,13 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         "constraints.txt",
     ):
         shutil.copy(ROOT / file, copy / file)
-    (copy / "web" / "node_modules").symlink_to(ROOT / "web" / "node_modules")
+    # The same files, but a folder of its own: a build that installs afresh begins by deleting it.
+    shutil.copytree(
+        ROOT / "web" / "node_modules",
+        copy / "web" / "node_modules",
+        symlinks=True,
+        copy_function=os.link,
+    )
     code = "import build_backend; print(build_backend.build_wheel('.'))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=copy, capture_output=True, text=True, check=False
