@@ -16,16 +16,26 @@ const STATES = { running: "Writing…", done: "Complete", stopped: "Stopped", fa
 const MOST_TOKENS = 4000;
 
 export function Answer({ run, coloured }: { run: Run; coloured: boolean }) {
+  const told = run.tokens.length > 0 && run.tokens.length <= MOST_TOKENS;
+  // Tokens that are parts of a character do not add up to the text: then they stand below it.
+  const joined = told ? run.tokens.map(({ text }) => text).join("") : "";
+  const whole = told && (joined.startsWith(run.text) || run.text.startsWith(joined));
   return (
     <div className="flex min-w-0 flex-col gap-3">
-      {run.tokens.length > 0 && run.tokens.length <= MOST_TOKENS ? (
-        <Tokens tokens={run.tokens} coloured={coloured} running={run.state === "running"} />
-      ) : (
+      {!whole && (
         // A model's words are text and nothing else.
         <output data-testid="answer" className="block min-h-12 break-words whitespace-pre-wrap">
           {run.text}
           {run.state === "running" && <span className="text-accent">▍</span>}
         </output>
+      )}
+      {told && (
+        <Tokens
+          tokens={run.tokens}
+          coloured={coloured}
+          running={run.state === "running"}
+          whole={whole}
+        />
       )}
       <Wrong error={run.error} />
       <Facts run={run} />
@@ -37,10 +47,13 @@ function Tokens({
   tokens,
   coloured,
   running,
+  whole,
 }: {
   tokens: Token[];
   coloured: boolean;
   running: boolean;
+  /** Whether they are the answer itself. */
+  whole: boolean;
 }) {
   const [at, setAt] = useState<number | null>(null);
   const token = at === null ? undefined : tokens[at];
@@ -57,7 +70,7 @@ function Tokens({
       <div
         role="group"
         aria-label="Tokens of the answer"
-        data-testid="answer"
+        data-testid={whole ? "answer" : undefined}
         className="min-h-12 break-words whitespace-pre-wrap"
         onKeyDown={move}
       >
@@ -74,10 +87,10 @@ function Tokens({
             className={`rounded-xs ${i === at ? "outline-2 outline-accent" : ""}`}
             style={coloured ? { background: shade(each.probability) } : undefined}
           >
-            {each.text}
+            {whole ? each.text : visible(each.text)}
           </span>
         ))}
-        {running && <span className="text-accent">▍</span>}
+        {whole && running && <span className="text-accent">▍</span>}
       </div>
       <div className="min-h-40 rounded-md border border-line bg-raised p-3" data-testid="token">
         {token === undefined ? (

@@ -99,11 +99,7 @@ export function Choice({
             className={`cursor-pointer px-3 py-1 break-all hover:bg-raised ${i === at ? "bg-accent-soft text-accent" : ""}`}
             // The field would lose the focus, and the list with it, before the click arrives.
             onMouseDown={(event) => event.preventDefault()}
-            onClick={(event) => {
-              choose(name);
-              const field = event.currentTarget.ownerDocument.activeElement;
-              if (field instanceof HTMLElement) field.blur();
-            }}
+            onClick={() => choose(name)}
           >
             {name}
           </div>
