@@ -26,6 +26,7 @@ SECTIONS: Final = (
     "playground",
     "requests",
     "usage",
+    "limits",
     "keys",
     "tenants",
     "audit",

@@ -2,13 +2,14 @@
 browser. Requests are the tenant's own in every respect: limits, ledger, prices."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Controller, Request, get, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 from litestar.openapi.spec import Operation, Schema
 from litestar.openapi.spec.enums import OpenAPIType
+from litestar.params import FromQuery, QueryParameter
 from litestar.types import ASGIApp
 
 from loraplex.platform.accounts.answers import provide_signed_in
@@ -25,6 +26,8 @@ from loraplex.platform.inference.costs import begin_costs
 from loraplex.platform.inference.delivery import ChunkDelivery, deliver
 from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest
 from loraplex.platform.inference.service import InferenceService
+
+Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
 
 
 @dataclass
@@ -82,10 +85,16 @@ class PlaygroundController(Controller):
 
     @get("/models", operation_id="ListPlaygroundModels")
     async def models(
-        self, inference: NamedDependency[InferenceService], tester: NamedDependency[Principal]
+        self,
+        inference: NamedDependency[InferenceService],
+        tester: NamedDependency[Principal],
+        search: FromQuery[str] = "",
+        limit: Limit = 1000,
     ) -> ModelList:
-        """What can be tried."""
-        return ModelList(await inference.models(tester))
+        """What can be tried; with `search` those whose names contain it, in whatever case."""
+        wanted = search.casefold()
+        models = await inference.models(tester)
+        return ModelList([each for each in models if wanted in each.id.casefold()][:limit])
 
     @post(
         "/completions",

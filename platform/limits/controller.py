@@ -7,7 +7,7 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath
 
-from loraplex.platform.auth.guards import requires_operator, requires_tenant_admin
+from loraplex.platform.auth.guards import requires_operator, requires_tenant_limits
 from loraplex.platform.auth.principal import Principal
 from loraplex.platform.body import decode_body
 from loraplex.platform.limits.operations import SetLimitOperation
@@ -45,11 +45,11 @@ OF_ADAPTER = {"limited": Provide(provide_adapter)}
 
 
 class LimitController(Controller):
-    """Operators limit tenants; a tenant's admins see that, and limit its keys and adapters."""
+    """Operators limit tenants; a tenant's admins limit its keys and adapters; who may see its usage sees all that."""
 
     path = "/api/v1/tenants/{tenant:str}/limits"
     tags = ("limits",)
-    guards = (requires_tenant_admin, refuse_nul)
+    guards = (requires_tenant_limits, refuse_nul)
 
     @get(operation_id="GetTenantLimit", dependencies=OF_TENANT)
     async def get_tenant(

@@ -161,7 +161,7 @@ def test_a_viewer_sees_and_cannot_change(visitor: Visitor, served: Serve) -> Non
     page = visitor.page
     visitor.sign_in(VIEWER, PASSWORD)
     names = page.get_by_role("navigation", name="Pages").get_by_role("link").all_inner_texts()
-    assert names == ["Overview", "Adapters", "Requests", "Usage", "Settings"]
+    assert names == ["Overview", "Adapters", "Requests", "Usage", "Limits", "Settings"]
     page.goto("/adapters/poems")
     expect(page.get_by_role("row", name=re.compile("^prod"))).to_be_visible()
     for name in ("Promote", "Roll back", "Upload adapter"):

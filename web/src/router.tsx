@@ -82,7 +82,10 @@ const upload = createRoute({
 const playground = createRoute({
   getParentRoute: () => shell,
   path: "/playground",
-  validateSearch: (search): { model?: string } => ({ model: text(search.model) }),
+  validateSearch: (search): { model?: string; mode?: "completion" } => ({
+    model: text(search.model),
+    mode: search.mode === "completion" ? "completion" : undefined,
+  }),
   component: lazyRouteComponent(() => import("@/pages/playground"), "PlaygroundPage"),
 });
 const requests = createRoute({
@@ -115,8 +118,25 @@ const request = createRoute({
 const usage = createRoute({
   getParentRoute: () => shell,
   path: "/usage",
-  validateSearch: (search): { days?: number } => ({ days: number(search.days) }),
+  validateSearch: (
+    search,
+  ): { days?: number; by?: "key" | "tenant"; unit?: "1h"; whose?: "all"; shown?: "cost" } => ({
+    days: number(search.days),
+    by: search.by === "key" || search.by === "tenant" ? search.by : undefined,
+    unit: search.unit === "1h" ? "1h" : undefined,
+    whose: search.whose === "all" ? "all" : undefined,
+    shown: search.shown === "cost" ? "cost" : undefined,
+  }),
   component: lazyRouteComponent(() => import("@/pages/usage"), "UsagePage"),
+});
+const limits = createRoute({
+  getParentRoute: () => shell,
+  path: "/limits",
+  validateSearch: (search): { key?: string; adapter?: string } => ({
+    key: text(search.key),
+    adapter: text(search.adapter),
+  }),
+  component: lazyRouteComponent(() => import("@/pages/limits"), "LimitsPage"),
 });
 const keys = createRoute({
   getParentRoute: () => shell,
@@ -157,6 +177,7 @@ export const router = createRouter({
       requests,
       request,
       usage,
+      limits,
       keys,
       tenants,
       audit,

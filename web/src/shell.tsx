@@ -43,6 +43,7 @@ const PAGES: { to: string; label: string; group: string; needs?: Scope; operator
   { to: "/playground", label: "Playground", group: "Serve", needs: "inference" },
   { to: "/requests", label: "Requests", group: "Observe", needs: "usage" },
   { to: "/usage", label: "Usage", group: "Observe", needs: "usage" },
+  { to: "/limits", label: "Limits", group: "Manage", needs: "usage" },
   { to: "/keys", label: "Keys", group: "Manage", needs: "admin" },
   { to: "/tenants", label: "Tenants", group: "Manage", operator: true },
   { to: "/audit", label: "Audit log", group: "Manage", needs: "admin" },

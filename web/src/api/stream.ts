@@ -2,10 +2,23 @@
 import { createParser } from "eventsource-parser";
 import { ApiError, errorOf, tokenHeader } from "./client";
 
+export interface TokenEntry {
+  token: string;
+  logprob: number;
+  top_logprobs: { token: string; logprob: number }[];
+}
+/** As completions have them: lists with one entry per token. */
+export interface TokenLists {
+  tokens: string[];
+  token_logprobs: (number | null)[];
+  top_logprobs: (Record<string, number> | null)[] | null;
+}
 export interface Frame {
+  id?: string;
   choices: {
     text?: string;
     delta?: { content?: string | null };
+    logprobs?: { content: TokenEntry[] } | TokenLists | null;
     finish_reason: string | null;
   }[];
   usage?: {
@@ -13,6 +26,16 @@ export interface Frame {
     completion_tokens: number;
     prompt_tokens_details?: { cached_tokens: number };
   } | null;
+}
+
+/** A limit was reached. `retrySeconds` is null where waiting does not help soon. */
+export class LimitReachedError extends ApiError {
+  constructor(
+    error: ApiError,
+    readonly retrySeconds: number | null,
+  ) {
+    super(error.status, error.message, error.code, error.report, error.param);
+  }
 }
 
 /** The new text of a frame, whichever route sent it. */
@@ -34,7 +57,10 @@ export async function stream(
     signal,
   });
   if (!answer.ok || answer.body === null) {
-    throw errorOf(answer.status, await answer.json().catch(() => null));
+    const error = errorOf(answer.status, await answer.json().catch(() => null));
+    if (answer.status !== 429) throw error;
+    const after = answer.headers.get("retry-after");
+    throw new LimitReachedError(error, after === null ? null : Number(after));
   }
   let failure: ApiError | null = null;
   let complete = false;

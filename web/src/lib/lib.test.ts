@@ -5,7 +5,6 @@ import { pick } from "./folder";
 import { bytes, milliseconds } from "./format";
 import { summary } from "./report";
 import { curl, python } from "./snippets";
-import { byAdapter, byDay, type Line } from "./usage";
 
 const sample = (at: number, tokens: number) => ({ at, values: { tokens } });
 
@@ -98,33 +97,4 @@ test("a report is told by kinds of modules", () => {
   ]);
   expect([found?.ranks, found?.scales, found?.warnings]).toEqual(["4 to 6", "2", ["w"]]);
   expect(summary(null)).toBeNull();
-});
-
-test("usage adds up by day, also empty ones, and by adapter", () => {
-  const line = (start: string, adapter: string | null, tokens: number): Line => ({
-    start,
-    adapter,
-    base: null,
-    requests: 1,
-    errors: 0,
-    prompt_tokens: tokens,
-    cached_tokens: 0,
-    output_tokens: 0,
-    cost: 0,
-  });
-  const lines = [
-    line("2026-11-20T00:00:00Z", "a", 5),
-    line("2026-11-22T00:00:00Z", "a", 7),
-    line("2026-11-22T00:00:00Z", null, 30),
-  ];
-  const days = byDay(lines, 3, new Date("2026-11-22T23:59:00Z"));
-  expect(days.map(({ day, sums }) => [day, sums.prompt_tokens])).toEqual([
-    ["2026-11-20", 5],
-    ["2026-11-21", 0],
-    ["2026-11-22", 37],
-  ]);
-  expect(byAdapter(lines).map(({ name, sums }) => [name, sums.requests])).toEqual([
-    ["base model", 1],
-    ["a", 2],
-  ]);
 });

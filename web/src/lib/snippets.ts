@@ -4,6 +4,8 @@ export interface Ask {
   model: string;
   prompt: string;
   system: string;
+  /** What was said before `prompt` in a chat. */
+  before?: { role: "user" | "assistant"; content: string }[];
   params: Record<string, unknown>;
 }
 
@@ -11,7 +13,7 @@ export interface Ask {
 export function body(ask: Ask): Record<string, unknown> {
   const system = ask.system ? [{ role: "system", content: ask.system }] : [];
   const said = ask.chat
-    ? { messages: [...system, { role: "user", content: ask.prompt }] }
+    ? { messages: [...system, ...(ask.before ?? []), { role: "user", content: ask.prompt }] }
     : { prompt: ask.prompt };
   return { model: ask.model, ...said, ...ask.params };
 }

@@ -1,84 +1,109 @@
-/** What a tenant has used and what it cost, by day and adapter. */
-import { useQuery } from "@tanstack/react-query";
+/** What was used and what it cost, by time and by adapter, key or tenant. */
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
-import { api, need } from "@/api/client";
+import { lazy, Suspense } from "react";
 import { compact, count, money } from "@/lib/format";
-import { byAdapter, byDay, type Line, type Sums, total } from "@/lib/usage";
+import { type By, byGroup, OTHERS, type Sums, spanOf, stacked, tokens, total } from "@/lib/usage";
 import { useMe } from "@/session";
 import { Empty, Failure, Figure, Page, Panel, Waiting } from "@/ui/parts";
+import { Budgets } from "@/usage/budgets";
+import { csvOf, useLines } from "@/usage/lines";
 
-const SPANS = [7, 30, 90];
+const Chart = lazy(() => import("@/usage/chart"));
+const SPANS = [1, 7, 30, 90, 365];
+// The server gives a month of hours at most; a week of them can still be told apart.
+const MOST_HOUR_DAYS = 7;
+const SHOWN = 5;
+const LABELS: Record<By, string> = { adapter: "Adapter", key: "Key", tenant: "Tenant" };
 
 export function UsagePage() {
   const me = useMe();
-  const { days = 30 } = useSearch({ from: "/shell/usage" });
+  const search = useSearch({ from: "/shell/usage" });
   const navigate = useNavigate({ from: "/usage" });
+  const days = SPANS.includes(search.days ?? 0) ? (search.days ?? 30) : 30;
+  const all = me.user.is_operator && search.whose === "all";
+  const by: By = search.by === "tenant" && !all ? "adapter" : (search.by ?? "adapter");
+  const hours = search.unit === "1h" && days <= MOST_HOUR_DAYS;
+  const cost = search.shown === "cost";
   const now = new Date();
-  const start = new Date(
-    Date.UTC(now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate() - days + 1),
-  );
-  const query = {
-    tenant: me.tenant,
-    bucket_width: "1d" as const,
-    start: start.toISOString(),
-    end: new Date(start.getTime() + days * 86_400_000).toISOString(),
-    group_by: ["adapter" as const],
-  };
-  const usage = useQuery({
-    queryKey: ["usage", me.tenant, days],
-    queryFn: async () => {
-      const lines: (Line & { currency: string })[] = [];
-      let after: string | undefined;
-      do {
-        const params = { query: { ...query, limit: 1000, after } };
-        const page = await need(api.GET("/api/v1/usage", { params }));
-        lines.push(...page.data);
-        after = page.next ?? undefined;
-      } while (after !== undefined);
-      return lines;
-    },
-    enabled: me.tenant !== "",
-  });
+  const span = spanOf(days, hours ? "1h" : "1d", now);
+  const tenant = all ? undefined : me.tenant;
+  const usage = useLines(tenant, span, by, tenant !== "");
   const lines = usage.data ?? [];
   const sums = total(lines);
   const currency = lines[0]?.currency ?? "USD";
-  const csv = new URLSearchParams({
-    tenant: me.tenant,
-    bucket_width: "1d",
-    start: query.start,
-    end: query.end,
-    group_by: "adapter",
-    format: "csv",
-  });
+  const groups = byGroup(lines, by);
+  const value = (each: Sums) => (cost ? each.cost : tokens(each));
+  const top = [...groups].sort((a, b) => value(b.sums) - value(a.sums)).slice(0, SHOWN);
+  const names = [...top.map(({ name }) => name), ...(groups.length > SHOWN ? [OTHERS] : [])];
+  const change = (part: Partial<typeof search>) =>
+    navigate({ search: { ...search, ...part }, replace: true });
   return (
     <Page
       title="Usage"
-      lead={`${me.tenant || "No tenant"}, days of UTC.`}
+      lead={`${all ? "All tenants" : me.tenant || "No tenant"}, ${hours ? "hours" : "days"} of UTC.`}
       actions={
-        <>
-          <select
-            aria-label="Time span"
-            className="field w-auto"
-            value={days}
-            onChange={(event) => navigate({ search: { days: Number(event.target.value) } })}
-          >
-            {SPANS.map((span) => (
-              <option key={span} value={span}>
-                Last {span} days
-              </option>
-            ))}
-          </select>
-          <a
-            className="rounded-md border border-line bg-panel px-3 py-1.5 font-medium hover:bg-raised"
-            href={`/api/v1/usage?${csv}`}
-          >
-            CSV
-          </a>
-        </>
+        <a
+          className="rounded-md border border-line bg-panel px-3 py-1.5 font-medium hover:bg-raised"
+          href={csvOf(tenant, span, by)}
+          download
+        >
+          CSV
+        </a>
       }
     >
+      <div className="flex flex-wrap gap-2">
+        <Select
+          label="Time span"
+          value={days}
+          options={SPANS.map((each) => [each, each === 1 ? "Today" : `Last ${each} days`])}
+          onChange={(chosen) => change({ days: Number(chosen) })}
+        />
+        {days <= MOST_HOUR_DAYS && (
+          <Select
+            label="Bars"
+            value={hours ? "1h" : "1d"}
+            options={[
+              ["1d", "By day"],
+              ["1h", "By hour"],
+            ]}
+            onChange={(chosen) => change({ unit: chosen === "1h" ? "1h" : undefined })}
+          />
+        )}
+        <Select
+          label="Stacked by"
+          value={by}
+          options={[
+            ["adapter", "By adapter"],
+            ["key", "By key"],
+            ...(all ? [["tenant", "By tenant"] as [string, string]] : []),
+          ]}
+          onChange={(chosen) =>
+            change({ by: chosen === "key" || chosen === "tenant" ? chosen : undefined })
+          }
+        />
+        <Select
+          label="Shown"
+          value={cost ? "cost" : "tokens"}
+          options={[
+            ["tokens", "Tokens"],
+            ["cost", "Cost"],
+          ]}
+          onChange={(chosen) => change({ shown: chosen === "cost" ? "cost" : undefined })}
+        />
+        {me.user.is_operator && (
+          <Select
+            label="Whose"
+            value={all ? "all" : "one"}
+            options={[
+              ["one", me.tenant || "One tenant"],
+              ["all", "All tenants"],
+            ]}
+            onChange={(chosen) => change({ whose: chosen === "all" ? "all" : undefined })}
+          />
+        )}
+      </div>
       <Failure error={usage.error} />
-      {usage.isPending && me.tenant !== "" && <Waiting />}
+      {usage.isPending && tenant !== "" && <Waiting />}
       {usage.data && lines.length === 0 && (
         <Panel>
           <Empty title="Nothing was used in these days">
@@ -94,106 +119,112 @@ export function UsagePage() {
       )}
       {lines.length > 0 && (
         <>
-          <div className="grid grid-cols-2 gap-3 md:grid-cols-5">
+          <div className="grid grid-cols-2 gap-3 md:grid-cols-3 lg:grid-cols-6">
             <Figure label="Requests" value={compact(sums.requests)} />
             <Figure label="Failed" value={compact(sums.errors)} />
             <Figure label="Prompt tokens" value={compact(sums.prompt_tokens)} />
+            <Figure label="of them cached" value={compact(sums.cached_tokens)} />
             <Figure label="Output tokens" value={compact(sums.output_tokens)} />
             <Figure label="Cost" value={money(sums.cost, currency)} />
           </div>
-          <Panel title="Tokens by day" note="prompt and output, UTC">
-            <Bars days={byDay(lines, days, now)} />
+          <Panel
+            title={`${cost ? "Cost" : "Tokens"} by ${hours ? "hour" : "day"}`}
+            note={cost ? `${currency}, UTC` : "prompt and output, UTC"}
+          >
+            <Suspense fallback={<Waiting />}>
+              <Chart
+                names={names}
+                rows={stacked(lines, span, by, names, value)}
+                hours={hours}
+                currency={cost ? currency : null}
+              />
+            </Suspense>
           </Panel>
-          <Panel flush title="By adapter">
-            <table className="grid-table">
-              <thead>
-                <tr>
-                  <th>Adapter</th>
-                  <th className="num">Requests</th>
-                  <th className="num">Failed</th>
-                  <th className="num">Prompt tokens</th>
-                  <th className="num">of them cached</th>
-                  <th className="num">Output tokens</th>
-                  <th className="num">Cost</th>
-                </tr>
-              </thead>
-              <tbody>
-                {byAdapter(lines).map(({ name, sums: own }) => (
-                  <tr key={name}>
-                    <td className="font-medium">{name}</td>
-                    <td className="num">{count(own.requests)}</td>
-                    <td className="num">{count(own.errors)}</td>
-                    <td className="num">{count(own.prompt_tokens)}</td>
-                    <td className="num">{count(own.cached_tokens)}</td>
-                    <td className="num">{count(own.output_tokens)}</td>
-                    <td className="num">{money(own.cost, currency)}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </Panel>
+          <Groups title={LABELS[by]} groups={groups} sums={sums} currency={currency} />
         </>
       )}
+      {tenant && <Budgets tenant={tenant} now={now} currency={currency} />}
     </Page>
   );
 }
 
-const HEIGHT = 120;
-
-function Bars({ days }: { days: { day: string; sums: Sums }[] }) {
-  const most = Math.max(1, ...days.map(({ sums }) => sums.prompt_tokens + sums.output_tokens));
-  const width = 1000 / days.length;
+function Select({
+  label,
+  value,
+  options,
+  onChange,
+}: {
+  label: string;
+  value: string | number;
+  options: [string | number, string][];
+  onChange: (value: string) => void;
+}) {
   return (
-    <figure>
-      <figcaption className="flex justify-between text-xs text-muted tabular-nums">
-        <span>{compact(most)} tokens at most</span>
-        <span className="flex gap-3">
-          <Swatch className="fill-accent" label="output" />
-          <Swatch className="fill-host" label="prompt" />
-        </span>
-      </figcaption>
-      <svg
-        viewBox={`0 0 1000 ${HEIGHT}`}
-        preserveAspectRatio="none"
-        className="mt-2 h-32 w-full border-b border-line"
-        role="img"
-        aria-label={`Tokens by day, at most ${most}`}
-      >
-        {days.map(({ day, sums }, i) => {
-          const prompt = (sums.prompt_tokens / most) * HEIGHT;
-          const output = (sums.output_tokens / most) * HEIGHT;
-          const x = i * width + width * 0.12;
-          const wide = Math.min(width * 0.76, 48);
-          return (
-            <g key={day}>
-              <title>{`${day}: ${count(sums.prompt_tokens)} prompt, ${count(sums.output_tokens)} output`}</title>
-              <rect x={x} y={HEIGHT - prompt} width={wide} height={prompt} className="fill-host" />
-              <rect
-                x={x}
-                y={HEIGHT - prompt - output}
-                width={wide}
-                height={output}
-                className="fill-accent"
-              />
-            </g>
-          );
-        })}
-      </svg>
-      <div className="mt-1 flex justify-between text-xs text-muted tabular-nums">
-        <span>{days[0]?.day}</span>
-        <span>{days.at(-1)?.day}</span>
-      </div>
-    </figure>
+    <select
+      aria-label={label}
+      className="field w-auto"
+      value={value}
+      onChange={(event) => onChange(event.target.value)}
+    >
+      {options.map(([each, text]) => (
+        <option key={each} value={each}>
+          {text}
+        </option>
+      ))}
+    </select>
   );
 }
 
-function Swatch({ className, label }: { className: string; label: string }) {
+function Groups({
+  title,
+  groups,
+  sums,
+  currency,
+}: {
+  title: string;
+  groups: { name: string; sums: Sums }[];
+  sums: Sums;
+  currency: string;
+}) {
+  const cells = (own: Sums) => (
+    <>
+      <td className="num">{count(own.requests)}</td>
+      <td className="num">{count(own.errors)}</td>
+      <td className="num">{count(own.prompt_tokens)}</td>
+      <td className="num">{count(own.cached_tokens)}</td>
+      <td className="num">{count(own.output_tokens)}</td>
+      <td className="num">{money(own.cost, currency)}</td>
+    </>
+  );
   return (
-    <span className="inline-flex items-center gap-1">
-      <svg viewBox="0 0 8 8" className="size-2" aria-hidden="true">
-        <rect width="8" height="8" rx="2" className={className} />
-      </svg>
-      {label}
-    </span>
+    <Panel flush title={`By ${title.toLowerCase()}`}>
+      <table className="grid-table">
+        <thead>
+          <tr>
+            <th>{title}</th>
+            <th className="num">Requests</th>
+            <th className="num">Failed</th>
+            <th className="num">Prompt tokens</th>
+            <th className="num">of them cached</th>
+            <th className="num">Output tokens</th>
+            <th className="num">Cost</th>
+          </tr>
+        </thead>
+        <tbody>
+          {groups.map(({ name, sums: own }) => (
+            <tr key={name}>
+              <td className="font-medium">{name}</td>
+              {cells(own)}
+            </tr>
+          ))}
+        </tbody>
+        <tfoot>
+          <tr className="font-semibold">
+            <td>All</td>
+            {cells(sums)}
+          </tr>
+        </tfoot>
+      </table>
+    </Panel>
   );
 }
