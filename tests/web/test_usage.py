@@ -28,7 +28,7 @@ def test_what_was_used_is_shown_and_the_file_says_the_same(
 
     def counted() -> bool:
         rows = site.acme.http.get("/api/v1/usage?group_by=adapter").json()["data"]
-        return sum(row["requests"] for row in rows) == REQUESTS
+        return bool(sum(row["requests"] for row in rows) == REQUESTS)
 
     # Requests count shortly after they have ended.
     site.serve.wait(counted)
