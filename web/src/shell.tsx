@@ -44,6 +44,8 @@ const PAGES: { to: string; label: string; group: string; needs?: Scope; operator
   { to: "/requests", label: "Requests", group: "Observe", needs: "usage" },
   { to: "/usage", label: "Usage", group: "Observe", needs: "usage" },
   { to: "/keys", label: "Keys", group: "Manage", needs: "admin" },
+  { to: "/members", label: "Members", group: "Manage", needs: "admin" },
+  { to: "/webhooks", label: "Webhooks", group: "Manage", needs: "admin" },
   { to: "/tenants", label: "Tenants", group: "Manage", operator: true },
   { to: "/audit", label: "Audit log", group: "Manage", needs: "admin" },
   { to: "/settings", label: "Settings", group: "Manage" },
