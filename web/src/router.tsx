@@ -143,6 +143,26 @@ const keys = createRoute({
   path: "/keys",
   component: lazyRouteComponent(() => import("@/pages/keys"), "KeysPage"),
 });
+const members = createRoute({
+  getParentRoute: () => shell,
+  path: "/members",
+  component: lazyRouteComponent(() => import("@/pages/members"), "MembersPage"),
+});
+const webhooks = createRoute({
+  getParentRoute: () => shell,
+  path: "/webhooks",
+  component: lazyRouteComponent(() => import("@/pages/webhooks"), "WebhooksPage"),
+});
+const join = createRoute({
+  getParentRoute: () => root,
+  path: "/join",
+  component: lazyRouteComponent(() => import("@/pages/join"), "Join"),
+});
+const reset = createRoute({
+  getParentRoute: () => root,
+  path: "/reset",
+  component: lazyRouteComponent(() => import("@/pages/reset"), "Reset"),
+});
 const tenants = createRoute({
   getParentRoute: () => shell,
   path: "/tenants",
@@ -167,6 +187,8 @@ export const router = createRouter({
   routeTree: root.addChildren([
     signIn,
     setup,
+    join,
+    reset,
     shell.addChildren([
       home,
       overview,
@@ -179,6 +201,8 @@ export const router = createRouter({
       usage,
       limits,
       keys,
+      members,
+      webhooks,
       tenants,
       audit,
       settings,

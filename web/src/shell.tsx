@@ -45,6 +45,8 @@ const PAGES: { to: string; label: string; group: string; needs?: Scope; operator
   { to: "/usage", label: "Usage", group: "Observe", needs: "usage" },
   { to: "/limits", label: "Limits", group: "Manage", needs: "usage" },
   { to: "/keys", label: "Keys", group: "Manage", needs: "admin" },
+  { to: "/members", label: "Members", group: "Manage", needs: "admin" },
+  { to: "/webhooks", label: "Webhooks", group: "Manage", needs: "admin" },
   { to: "/tenants", label: "Tenants", group: "Manage", operator: true },
   { to: "/audit", label: "Audit log", group: "Manage", needs: "admin" },
   { to: "/settings", label: "Settings", group: "Manage" },
