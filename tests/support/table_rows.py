@@ -38,7 +38,7 @@ async def add_adapters(
             "tenant_id": tenant, "adapter_id": adapter, "alias": alias, "version_id": version,
             "updated_by": "test",
         })  # fmt: skip
-    stored = {"id": blob, "tenant_id": tenant, "sha256": "0" * 64, "size": SIZE, "state": "ready"}
+    stored = {"id": blob, "tenant_id": tenant, "sha256": blob.hex * 2, "size": SIZE, "state": "ready"}
     await _write(
         database,
         (insert(Blob), [stored]),
@@ -49,9 +49,9 @@ async def add_adapters(
 
 
 async def add_rollups(
-    database: Database, tenant: UUID, adapter: str, hours: Mapping[datetime, int]
+    database: Database, tenant: UUID, adapters: Iterable[str], hours: Mapping[datetime, int]
 ) -> None:
-    """Requests to an adapter in some hours."""
+    """Requests to each of some adapters, by the hour."""
     zeros = dict.fromkeys(
         ("errors", "prompt_tokens", "cached_tokens", "output_tokens", "cost_nanos"), 0
     )
@@ -60,6 +60,7 @@ async def add_rollups(
             "unit": HOUR, "tenant_id": tenant, "start": start, "key_id": "key000000001",
             "base_model": "tiny", "adapter": adapter, "version": 1, "requests": requests, **zeros,
         }
+        for adapter in adapters
         for start, requests in hours.items()
     ]  # fmt: skip
     await _write(database, (insert(UsageRollup), rows))

@@ -108,9 +108,9 @@ async def test_traffic_by_the_hour(api: Api, acme: tuple[str, UUID]) -> None:
     hour = utc_now().replace(minute=0, second=0, microsecond=0)
     hours = {0: 5, 23: 2, 24: 100, -1: 100}
     await add_rollups(
-        api.database, tenant, "b", {hour - timedelta(hours=h): n for h, n in hours.items()}
+        api.database, tenant, ["b"], {hour - timedelta(hours=h): n for h, n in hours.items()}
     )
-    await add_rollups(api.database, other, "b", {hour: 1000})
+    await add_rollups(api.database, other, ["b"], {hour: 1000})
     rows = {str(row["name"]): row["traffic"] for row in await listed(api, key, include=["traffic"])}
     assert rows["b"] == {"hourly": [2, *[0] * 22, 5], "last_used_at": None}
     assert rows["c"] == {"hourly": [0] * 24, "last_used_at": None}
