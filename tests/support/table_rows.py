@@ -38,7 +38,13 @@ async def add_adapters(
             "tenant_id": tenant, "adapter_id": adapter, "alias": alias, "version_id": version,
             "updated_by": "test",
         })  # fmt: skip
-    stored = {"id": blob, "tenant_id": tenant, "sha256": blob.hex * 2, "size": SIZE, "state": "ready"}
+    stored = {
+        "id": blob,
+        "tenant_id": tenant,
+        "sha256": blob.hex * 2,
+        "size": SIZE,
+        "state": "ready",
+    }
     await _write(
         database,
         (insert(Blob), [stored]),
