@@ -28,6 +28,7 @@ from loraplex.platform.catalog.intake import Intake
 from loraplex.platform.catalog.removal import Removals
 from loraplex.platform.catalog.resolve import Resolver
 from loraplex.platform.catalog.service import CatalogService
+from loraplex.platform.catalog.table import AdapterTable
 from loraplex.platform.catalog.uploads import Uploads
 from loraplex.platform.catalog.weights import Weights
 from loraplex.platform.dashboard import Dashboard
@@ -171,6 +172,7 @@ def compose(settings: Settings, engines: EnginePool, drain: Drain) -> Services:
         "shares": shares,
         "keys": KeyService(database, authenticator),
         "catalog": catalog,
+        "adapter_table": AdapterTable(database, engines),
         "aliases": Aliases(database, epochs),
         "golden": golden,
         "removals": removals,

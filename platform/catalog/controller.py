@@ -31,6 +31,8 @@ from loraplex.platform.catalog.schemas import (
     VersionOut,
 )
 from loraplex.platform.catalog.service import CatalogService
+from loraplex.platform.catalog.table import AdapterTable, Include, Wanted
+from loraplex.platform.engines.messages import Tier
 from loraplex.platform.errors import BadRequestError
 from loraplex.platform.nul import refuse_nul
 from loraplex.platform.settings import Settings
@@ -39,6 +41,20 @@ from loraplex.platform.settings import Settings
 MULTIPART_LIMIT = 2 * 1024**3
 Read = TypeVar("Read")
 Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
+BaseQuery = Annotated[
+    str, QueryParameter(name="base", description="part of a base model's name, in whatever case")
+]
+AliasQuery = Annotated[
+    str, QueryParameter(name="alias", description="part of an alias, in whatever case")
+]
+TierQuery = Annotated[
+    Tier | None,
+    QueryParameter(name="tier", description="the fastest place any of its versions is in"),
+]
+IncludeQuery = Annotated[
+    list[Include] | None,
+    QueryParameter(name="include", description="what else is told of each; repeat it"),
+]
 
 
 class AdapterController(Controller):
@@ -92,15 +108,20 @@ class AdapterController(Controller):
         self,
         owner: NamedDependency[UUID],
         principal: NamedDependency[Principal],
-        catalog: NamedDependency[CatalogService],
+        adapter_table: NamedDependency[AdapterTable],
         after: FromQuery[str] = "",
         search: FromQuery[str] = "",
+        base: BaseQuery = "",
+        alias: AliasQuery = "",
+        tier: TierQuery = None,
+        include: IncludeQuery = None,
         limit: Limit = 100,
     ) -> AdapterList:
         """Adapters by name; with `search` those whose names contain it, in whatever case."""
-        rows = await catalog.list_adapters(principal, owner, after, limit, search)
-        following = rows[-1][0].name if len(rows) == limit else None
-        return AdapterList([AdapterOut.of(row, aliases) for row, aliases in rows], following)
+        wanted = Wanted(search=search, base=base, alias=alias, tier=tier)
+        rows = await adapter_table.page(principal, owner, wanted, after, limit, include or ())
+        following = rows[-1].adapter.name if len(rows) == limit else None
+        return AdapterList([AdapterOut.in_table(row, include or ()) for row in rows], following)
 
     @get("/{name:str}", operation_id="GetAdapter")
     async def get_adapter(

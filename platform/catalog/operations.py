@@ -7,8 +7,8 @@ from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 
 from loraplex.platform.body_schema import body_of, object_schema, text_fields
 from loraplex.platform.catalog.golden import MAX_EXPECTED, MAX_TOKENS, MOST
-from loraplex.platform.catalog.schemas import MAX_VERSION
 from loraplex.platform.catalog.splits import MAX_VERSIONS
+from loraplex.platform.catalog.version_number import MAX_VERSION
 
 _NUMBERS = (
     "temperature",

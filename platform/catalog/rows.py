@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
 from loraplex.platform.auth.principal import Principal
-from loraplex.platform.catalog.schemas import MAX_VERSION
+from loraplex.platform.catalog.version_number import MAX_VERSION
 from loraplex.platform.db.models import Adapter, AdapterAlias, AdapterVersion, GoldenPrompt
 from loraplex.platform.errors import NotFoundError
 

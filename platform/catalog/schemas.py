@@ -1,6 +1,6 @@
 """Owns the JSON of adapters, versions, aliases and uploads."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -8,6 +8,8 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from loraplex.platform.catalog.splits import shown, versions
+from loraplex.platform.catalog.table import Include, Row
+from loraplex.platform.catalog.version_number import MAX_VERSION
 from loraplex.platform.db.models import (
     Adapter,
     AdapterAlias,
@@ -15,9 +17,8 @@ from loraplex.platform.db.models import (
     GoldenPrompt,
     Upload,
 )
+from loraplex.platform.engines.messages import Tier
 from loraplex.platform.inference.schemas import NULL
-
-MAX_VERSION = 2**31 - 1  # what the column holds
 
 
 class AliasOut(Struct):
@@ -139,9 +140,29 @@ class VersionOut(Struct, omit_defaults=True):
         )
 
 
+class NewestOut(Struct):
+    """The newest version of an adapter; `size` in bytes."""
+
+    version: int
+    base: str
+    rank: int
+    size: int
+    created_at: datetime
+
+
+class TrafficOut(Struct):
+    """Requests in each of the last 24 hours of the clock, the present one last. `last_used_at` is null if the ledger
+    has none of its requests any more."""
+
+    hourly: list[int]
+    last_used_at: datetime | None
+
+
 class AdapterOut(Struct, omit_defaults=True):
     """An adapter; `versions`, newest first, are in the answer about one adapter only. `pinned`: what its name and
-    aliases mean stays in the memory of engines. `max_running`: requests for one version an engine works on at once."""
+    aliases mean stays in the memory of engines. `max_running`: requests for one version an engine works on at once.
+    `newest` (null if every version was deleted), `residency` (the fastest place any version is in) and `traffic` are in
+    a list that was asked to include them."""
 
     name: str
     created_at: datetime
@@ -149,6 +170,21 @@ class AdapterOut(Struct, omit_defaults=True):
     pinned: bool
     max_running: int | None
     versions: list[VersionOut] | UnsetType = UNSET
+    newest: NewestOut | UnsetType | None = UNSET
+    residency: Tier | UnsetType = UNSET
+    traffic: TrafficOut | UnsetType = UNSET
+
+    @classmethod
+    def in_table(cls, row: Row, include: Collection[Include]) -> "AdapterOut":
+        """As a list has it."""
+        out = cls.of(row.adapter, row.aliases)
+        if Include.NEWEST in include:
+            out.newest = None if row.newest is None else NewestOut(*row.newest)
+        if row.tier is not None:
+            out.residency = row.tier
+        if row.traffic is not None:
+            out.traffic = TrafficOut(*row.traffic)
+        return out
 
     @classmethod
     def of(

@@ -49,28 +49,6 @@ class CatalogService:
         """Every model the key may name in a request, base models first."""
         return await list_models(self._database, self._bases, viewer)
 
-    async def list_adapters(
-        self, viewer: Principal, tenant_id: UUID, after: str, limit: int, search: str = ""
-    ) -> list[tuple[Adapter, list[AdapterAlias]]]:
-        """Adapters by name with their aliases, those after `after`, whose names contain `search` in whatever case."""
-        query = (
-            select(Adapter)
-            .where(Adapter.tenant_id == tenant_id, Adapter.name > after)
-            .order_by(Adapter.name)
-            .limit(limit)
-        )
-        if search:
-            query = query.where(Adapter.name.icontains(search, autoescape=True))
-        if viewer.adapters is not None:
-            query = query.where(Adapter.name.in_(viewer.adapters))
-        async with self._database.main.reading(tenant_id) as session:
-            adapters = (await session.scalars(query)).all()
-            aliases = await find_aliases(session, [adapter.id for adapter in adapters])
-        return [
-            (adapter, [alias for alias in aliases if alias.adapter_id == adapter.id])
-            for adapter in adapters
-        ]
-
     async def get_adapter(
         self, viewer: Principal, tenant_id: UUID, name: str
     ) -> tuple[Adapter, Sequence[AdapterVersion], Sequence[AdapterAlias]]:

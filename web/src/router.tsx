@@ -7,6 +7,7 @@ import {
   Outlet,
   redirect,
 } from "@tanstack/react-router";
+import { type Search, TIERS } from "@/adapters/table-search";
 import { Shell } from "@/shell";
 import { Button, Empty } from "@/ui/parts";
 
@@ -62,8 +63,11 @@ const overview = createRoute({
 const adapters = createRoute({
   getParentRoute: () => shell,
   path: "/adapters",
-  validateSearch: (search): { search?: string; after?: string } => ({
+  validateSearch: (search): Search => ({
     search: text(search.search),
+    base: text(search.base),
+    alias: text(search.alias),
+    tier: TIERS.find((tier) => tier === search.tier),
     after: text(search.after),
   }),
   component: lazyRouteComponent(() => import("@/pages/adapters"), "AdaptersPage"),

@@ -1,44 +1,21 @@
-/** The adapters of a tenant, a page at a time; search and place are in the address. */
-import { keepPreviousData, useQuery } from "@tanstack/react-query";
+/** The adapters of a tenant, a page at a time; filters and place are in the address. */
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
-import { useEffect, useState } from "react";
-import { api, need } from "@/api/client";
-import { ago, moment } from "@/lib/format";
-import { type Engines, useEngines } from "@/live/engines";
+import { useRef } from "react";
+import { Filters } from "@/adapters/table-filters";
+import { AdapterTable } from "@/adapters/table-rows";
+import { isFiltered, type Search, useAdapters, useTraffic } from "@/adapters/table-search";
 import { useMe } from "@/session";
-import { Badge, Button, Code, Empty, Failure, Page, Panel, Waiting } from "@/ui/parts";
-
-const ROWS = 50;
-const TYPING_MS = 250;
+import { Button, Code, Empty, Failure, Page, Panel, Waiting } from "@/ui/parts";
 
 export function AdaptersPage() {
   const me = useMe();
-  const { search, after } = useSearch({ from: "/shell/adapters" });
+  const search = useSearch({ from: "/shell/adapters" });
   const navigate = useNavigate({ from: "/adapters" });
-  const [typed, setTyped] = useState(search ?? "");
-  useEffect(() => {
-    if (typed === (search ?? "")) return;
-    const timer = setTimeout(
-      () => navigate({ search: { search: typed || undefined, after: undefined }, replace: true }),
-      TYPING_MS,
-    );
-    return () => clearTimeout(timer);
-  }, [typed, search, navigate]);
-  const list = useQuery({
-    queryKey: ["adapters", me.tenant, search, after],
-    queryFn: () =>
-      need(
-        api.GET("/api/v1/adapters", {
-          params: { query: { tenant: me.tenant, limit: ROWS, search, after } },
-        }),
-      ),
-    placeholderData: keepPreviousData,
-    enabled: me.tenant !== "",
-  });
-  const engines = useEngines();
+  const list = useAdapters(search);
+  const traffic = useTraffic(search);
   const rows = list.data?.data ?? [];
-  const next = list.data?.next ?? null;
-  const searched = search !== undefined || after !== undefined;
+  const filter = (change: Search) =>
+    navigate({ search: (before) => ({ ...before, after: undefined, ...change }), replace: true });
   if (me.tenant === "") {
     return (
       <Page title="Adapters">
@@ -63,111 +40,82 @@ export function AdaptersPage() {
         )
       }
     >
-      <input
-        type="search"
-        aria-label="Search adapters by name"
-        placeholder="Search by name"
-        className="field max-w-sm"
-        value={typed}
-        onChange={(event) => setTyped(event.target.value)}
-      />
+      <Filters search={search} onChange={filter} />
       <Failure error={list.error} />
       <Panel flush>
         {list.isPending && <Waiting />}
-        {list.data && rows.length === 0 && searched && (
-          <Empty title="No adapter matches">
-            <p>Names are searched, in upper and lower case.</p>
-          </Empty>
-        )}
-        {list.data && rows.length === 0 && !searched && <NoAdapters />}
-        {rows.length > 0 && (
-          <table className="grid-table">
-            <thead>
-              <tr>
-                <th>Name</th>
-                <th>Aliases</th>
-                <th>Residency</th>
-                <th className="num">Created</th>
-              </tr>
-            </thead>
-            <tbody>
-              {rows.map((row) => (
-                <tr key={row.name}>
-                  <td>
-                    <Link
-                      to="/adapters/$name"
-                      params={{ name: row.name }}
-                      className="font-medium hover:text-accent hover:underline"
-                    >
-                      {row.name}
-                    </Link>{" "}
-                    {row.pinned && <Badge>Pinned</Badge>}
-                  </td>
-                  <td>
-                    <div className="flex flex-wrap gap-1">
-                      {row.aliases.map((alias) => (
-                        <Badge key={alias.alias}>
-                          {alias.alias} → {alias.split ? "split" : alias.version}
-                        </Badge>
-                      ))}
-                    </div>
-                  </td>
-                  <td>
-                    <Residency engines={engines.data} adapter={row.name} tenant={me.tenant} />
-                  </td>
-                  <td className="num text-muted" title={moment(row.created_at)}>
-                    {ago(row.created_at)}
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        )}
+        {list.data && rows.length === 0 && <Nothing search={search} />}
+        {rows.length > 0 && <AdapterTable rows={rows} traffic={traffic} used={me.can("usage")} />}
       </Panel>
-      {(after || next) && (
-        <nav aria-label="Pages of the list" className="flex gap-2">
-          <Button
-            disabled={!after}
-            onClick={() => navigate({ search: { search, after: undefined } })}
-          >
-            First page
-          </Button>
-          <Button
-            disabled={next === null}
-            onClick={() => navigate({ search: { search, after: next ?? undefined } })}
-          >
-            Next page
-          </Button>
-        </nav>
-      )}
+      <Pages
+        search={search}
+        next={list.isPlaceholderData ? null : (list.data?.next ?? null)}
+        onTurn={(after) => navigate({ search: (before) => ({ ...before, after }) })}
+      />
     </Page>
   );
 }
 
-const NEAREST = ["device", "loading", "host", "disk"];
-const PLACES: Record<string, string> = {
-  device: "On device",
-  loading: "Loading",
-  host: "Host memory",
-  disk: "Disk",
-};
-
-function Residency({
-  engines,
-  adapter,
-  tenant,
+/** The server knows what comes next; what came before is known for the pages that were turned here. */
+function Pages({
+  search,
+  next,
+  onTurn,
 }: {
-  engines: Engines | undefined;
-  adapter: string;
-  tenant: string;
+  search: Search;
+  next: string | null;
+  onTurn: (after: string | undefined) => void;
 }) {
-  const tiers = Object.values(engines ?? {})
-    .flatMap((engine) => engine.adapters)
-    .filter((each) => each.adapter === adapter && each.tenant === tenant)
-    .map((each) => each.tier as string);
-  const nearest = NEAREST.find((tier) => tiers.includes(tier));
-  if (nearest === undefined) return <span className="text-muted">Database</span>;
-  return <Badge tone={nearest === "device" ? "accent" : "neutral"}>{PLACES[nearest]}</Badge>;
+  const { after, ...filters } = search;
+  const filtered = JSON.stringify(filters);
+  const turned = useRef({ filtered, before: new Map<string, string | undefined>() });
+  if (turned.current.filtered !== filtered) turned.current = { filtered, before: new Map() };
+  if (after === undefined && next === null) return null;
+  const { before } = turned.current;
+  return (
+    <nav aria-label="Pages of the list" className="flex gap-2">
+      <Button disabled={after === undefined} onClick={() => onTurn(undefined)}>
+        First page
+      </Button>
+      <Button
+        disabled={after === undefined || !before.has(after)}
+        onClick={() => onTurn(before.get(after ?? ""))}
+      >
+        Previous page
+      </Button>
+      <Button
+        disabled={next === null}
+        onClick={() => {
+          if (next === null) return;
+          before.set(next, after);
+          onTurn(next);
+        }}
+      >
+        Next page
+      </Button>
+    </nav>
+  );
+}
+
+function Nothing({ search }: { search: Search }) {
+  if (isFiltered(search)) {
+    return (
+      <Empty title="No adapter matches">
+        <p>Parts of names are searched, in upper and lower case.</p>
+        <Link to="/adapters" className="text-accent underline">
+          Clear the filters
+        </Link>
+      </Empty>
+    );
+  }
+  if (search.after === undefined) return <NoAdapters />;
+  return (
+    <Empty title="No adapters after this">
+      <Link to="/adapters" className="text-accent underline">
+        Back to the first page
+      </Link>
+    </Empty>
+  );
 }
 
 function NoAdapters() {
