@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 CLIENTS := .venv-clients
 TEST_PROCESSES ?= 2
 
-.PHONY: help setup demo serve-demo web web-test browser pages screenshots clients lock-clients lock-web test check types layers pytest soak tenants-soak crash-soak streams-soak conformance fuzz test-gpu bench clean lock
+.PHONY: help setup demo serve-demo web web-test browser pages screenshots readme-images clients lock-clients lock-web test check types layers pytest soak tenants-soak crash-soak streams-soak conformance fuzz test-gpu bench clean lock
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -37,6 +37,9 @@ web-test: web/dist/index.html ## Lint, types and tests of the dashboard's script
 
 screenshots: web/dist/index.html ## Images of every page, light and dark, in build/screenshots
 	$(BIN)/pytest -q -m soak tests/web/test_screenshots.py
+
+readme-images: web/dist/index.html browser ## The two images of the dashboard in the README, from the demo
+	PYTHONPATH=tests $(BIN)/python tests/web/readme_images.py
 
 browser: $(STAMP) ## Chromium for tests/web, if the machine has none
 	BIN="$(BIN)" bash .ci/browser

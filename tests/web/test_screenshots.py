@@ -17,6 +17,9 @@ PAGES = (
     "requests",
     "usage",
     "keys",
+    "members",
+    "webhooks",
+    "limits",
 )
 TARGET = Path(__file__).parents[2] / "build" / "screenshots"
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
