@@ -127,7 +127,7 @@ def test_a_reader_sees_what_it_may(browser: object, filled: Site) -> None:
         (filled.viewer, "light", 390),
     ):
         visitor = Visitor(browser, filled.serve.url, width, scheme)
-        page = open_table(visitor, who)
+        page = open_table(visitor, who, "?search=fox-000")
         expect(page.get_by_role("img", name=used)).to_have_count(1)
         expect(page.get_by_role("button", name="Upload adapter")).to_have_count(
             1 if who == filled.operator else 0
