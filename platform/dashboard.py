@@ -56,7 +56,7 @@ _PLAIN_POLICY = (
 # page can still not run.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "worker-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 # The names of assets change with what is in them.
 _FOREVER = "public, max-age=31536000, immutable"

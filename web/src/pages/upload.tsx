@@ -1,35 +1,16 @@
 /** Uploading what PEFT saved: two files by drag and drop, and what admission says of them. */
 import { Link } from "@tanstack/react-router";
 import { type FormEvent, useRef, useState } from "react";
-import { type ApiError, errorOf, type Schemas, tokenHeader } from "@/api/client";
+import { ApiError, type Schemas } from "@/api/client";
 import { type AdapterFiles, CONFIG, dropped, pick, WEIGHTS } from "@/lib/folder";
 import { bytes } from "@/lib/format";
 import { AdmissionReport } from "@/pages/report";
 import { useMe } from "@/session";
 import { Button, Empty, Failure, Field, Note, Page, Panel } from "@/ui/parts";
+import { UploadProgress } from "@/upload/progress";
+import { cancel, type Progress, upload } from "@/upload/send";
 
 type Version = Schemas["VersionOut"];
-
-/** Sends a form. Fetch cannot tell how far an upload has got, XMLHttpRequest can. */
-function send(url: string, form: FormData, onProgress: (share: number) => void): Promise<Version> {
-  return new Promise((done, failed) => {
-    const request = new XMLHttpRequest();
-    request.open("POST", url);
-    for (const [name, value] of Object.entries(tokenHeader()))
-      request.setRequestHeader(name, value);
-    request.upload.onprogress = ({ loaded, total }) => onProgress(total > 0 ? loaded / total : 0);
-    request.onerror = () => failed(errorOf(0, { detail: "The connection broke off. Try again." }));
-    request.onload = () => {
-      let body: unknown = null;
-      try {
-        body = JSON.parse(request.responseText);
-      } catch {}
-      if (request.status < 300) done(body as Version);
-      else failed(errorOf(request.status, body));
-    };
-    request.send(form);
-  });
-}
 
 export function UploadPage() {
   const me = useMe();
@@ -38,8 +19,11 @@ export function UploadPage() {
   const [over, setOver] = useState(false);
   const [name, setName] = useState("");
   const [alias, setAlias] = useState("");
-  const [share, setShare] = useState<number | null>(null);
-  const [refused, setRefused] = useState<ApiError | null>(null);
+  const [progress, setProgress] = useState<Progress | null>(null);
+  const [paused, setPaused] = useState(false);
+  const [refused, setRefused] = useState<Error | null>(null);
+  const running = useRef<AbortController | null>(null);
+  const opened = useRef<{ id: string; key: string } | null>(null);
   const [made, setMade] = useState<Version | null>(null);
   const input = useRef<HTMLInputElement>(null);
 
@@ -58,25 +42,46 @@ export function UploadPage() {
       );
     }
   };
-  const submit = async (event: FormEvent) => {
-    event.preventDefault();
+  const start = async () => {
     if (files === null) return;
-    const form = new FormData();
-    form.set("name", name);
-    if (alias) form.set("alias", alias);
-    form.set("config", files.config, CONFIG);
-    form.set("weights", files.weights, WEIGHTS);
+    const stop = new AbortController();
+    running.current = stop;
     setRefused(null);
-    setShare(0);
+    setPaused(false);
+    setProgress({ stage: "reading", bytes: 0 });
     try {
-      const url = `/api/v1/adapters?tenant=${encodeURIComponent(me.tenant)}`;
-      setMade(await send(url, form, setShare));
+      const version = await upload({
+        tenant: me.tenant,
+        name,
+        alias,
+        files,
+        signal: stop.signal,
+        onProgress: setProgress,
+        onOpen: (id, key) => {
+          opened.current = { id, key };
+        },
+      });
+      opened.current = null;
+      setMade(version);
       setFiles(null);
+      setProgress(null);
     } catch (error) {
-      setRefused(error as ApiError);
-    } finally {
-      setShare(null);
+      if (stop.signal.aborted) return;
+      setRefused(error as Error);
+      setProgress(null);
     }
+  };
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    start();
+  };
+  const giveUp = async () => {
+    running.current?.abort();
+    setProgress(null);
+    setPaused(false);
+    const known = opened.current;
+    opened.current = null;
+    if (known) await cancel(me.tenant, known.id, known.key).catch(setRefused);
   };
 
   if (!me.can("adapters:write")) {
@@ -135,7 +140,7 @@ export function UploadPage() {
               ))}
             </ul>
           )}
-          {refused && refused.code === "adapter_rejected" ? (
+          {refused instanceof ApiError && refused.code === "adapter_rejected" ? (
             <Panel title="This adapter cannot be served">
               <AdmissionReport
                 report={{ message: refused.message, ...(refused.report as object) }}
@@ -193,20 +198,20 @@ export function UploadPage() {
               />
             )}
           </Field>
-          {share !== null && (
-            <div className="flex flex-col gap-1">
-              <progress
-                aria-label="Upload"
-                className="h-2 w-full accent-accent"
-                value={share}
-                max={1}
-              />
-              <span className="text-xs text-muted tabular-nums">
-                {share < 1 ? `${Math.round(share * 100)} % sent` : "Sent. Checking every tensor…"}
-              </span>
-            </div>
+          {progress !== null && files && (
+            <UploadProgress
+              progress={progress}
+              size={files.weights.size}
+              paused={paused}
+              onPause={() => {
+                running.current?.abort();
+                setPaused(true);
+              }}
+              onResume={start}
+              onCancel={giveUp}
+            />
           )}
-          <Button kind="primary" type="submit" disabled={files === null || share !== null}>
+          <Button kind="primary" type="submit" disabled={files === null || progress !== null}>
             Upload
           </Button>
         </form>
