@@ -8,7 +8,7 @@ import { AdmissionReport } from "@/pages/report";
 import { useMe } from "@/session";
 import { Button, Empty, Failure, Field, Note, Page, Panel } from "@/ui/parts";
 import { UploadProgress } from "@/upload/progress";
-import { cancel, type Progress, upload } from "@/upload/send";
+import { CANCELLED, cancel, type Progress, upload } from "@/upload/send";
 
 type Version = Schemas["VersionOut"];
 
@@ -28,6 +28,7 @@ export function UploadPage() {
   const input = useRef<HTMLInputElement>(null);
 
   const take = (found: { file: File; path: string }[]) => {
+    if (progress !== null) return;
     const picked = pick(found);
     setMade(null);
     setRefused(null);
@@ -56,7 +57,9 @@ export function UploadPage() {
         alias,
         files,
         signal: stop.signal,
-        onProgress: setProgress,
+        onProgress: (news) => {
+          if (!stop.signal.aborted) setProgress(news);
+        },
         onOpen: (id, key) => {
           opened.current = { id, key };
         },
@@ -76,7 +79,7 @@ export function UploadPage() {
     start();
   };
   const giveUp = async () => {
-    running.current?.abort();
+    running.current?.abort(CANCELLED);
     setProgress(null);
     setPaused(false);
     const known = opened.current;
@@ -182,6 +185,7 @@ export function UploadPage() {
                 id={id}
                 required
                 maxLength={63}
+                disabled={progress !== null}
                 className="field"
                 value={name}
                 onChange={(event) => setName(event.target.value)}
@@ -192,6 +196,7 @@ export function UploadPage() {
             {(id) => (
               <input
                 id={id}
+                disabled={progress !== null}
                 className="field"
                 value={alias}
                 onChange={(event) => setAlias(event.target.value)}

@@ -24,6 +24,8 @@ export interface Order {
 }
 
 const TRIES = 8;
+/** Why an upload was stopped for good, as the reason of its signal. */
+export const CANCELLED = "cancelled";
 
 export async function upload(order: Order): Promise<Version> {
   const { tenant, name, files, signal, onProgress } = order;
@@ -33,8 +35,10 @@ export async function upload(order: Order): Promise<Version> {
   );
   const key = recordKey(tenant, name, sha256);
   let now = await begin(order, key, sha256);
-  order.onOpen(now.id, key);
+  if (signal.reason === CANCELLED) await cancel(tenant, now.id, key);
+  else order.onOpen(now.id, key);
   for (let failures = 0; ; ) {
+    signal.throwIfAborted();
     const part = nextPart(now.received, weights.size);
     if (part === null) break;
     try {
@@ -76,7 +80,7 @@ export async function cancel(tenant: string, id: string, key: string): Promise<v
 
 /** Whether trying again may help. */
 function passing(error: unknown): boolean {
-  if (!(error instanceof ApiError)) return true;
+  if (!(error instanceof ApiError)) return false;
   const { status, code } = error;
   return (
     status === 0 ||
