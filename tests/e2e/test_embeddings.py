@@ -96,7 +96,8 @@ def test_lists_come_back_in_order_in_both_encodings(acme: Tenant, states: States
         by_ids = client.embeddings.create(model="zero", input=[[1, 2], [3]])
     assert [item.index for item in packed.data] == [0, 1, 2]
     for text, one, other in zip(TEXTS, packed.data, plain.data, strict=True):
-        np.testing.assert_array_equal(one.embedding, other.embedding)
+        # Not to the last bit: sums in float32 depend on which texts share a step.
+        np.testing.assert_allclose(one.embedding, other.embedding, rtol=0, atol=1e-6)
         np.testing.assert_allclose(one.embedding, states.unit(text, 0, "last"), atol=TOLERANCE)
     assert packed.usage == plain.usage
     assert packed.usage.prompt_tokens == packed.usage.total_tokens > len(TEXTS)

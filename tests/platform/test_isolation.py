@@ -309,7 +309,8 @@ async def test_another_tenant_cannot_be_named_in_a_query(api: Api, world: World)
 
 async def test_lists_show_ones_own_and_nothing_else(api: Api, world: World) -> None:
     for method, path, described in await operations(api):
-        if method != "get" or named(path, described):
+        # The stream of events does not end; its own test is in events/.
+        if method != "get" or named(path, described) or path == "/api/v1/events":
             continue
         for key in world.keys:
             answer = await api.client.get(path, headers=bearer(key))

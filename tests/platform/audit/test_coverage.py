@@ -72,6 +72,8 @@ NOT_AUDITED = {
     "OpenUpload": _ON_ITS_WAY,
     "SendUpload": _ON_ITS_WAY,
     "CheckGolden": "asks a model and sets nothing; a failure is recorded as golden.fail",
+    "TryChat": "asks a model and sets nothing; the ledger has it",
+    "TryCompletion": "asks a model and sets nothing; the ledger has it",
     "SignOut": "ends the session it comes with and nothing else",
 }
 _UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
