@@ -4,12 +4,11 @@ that cannot be interrupted, and a grammar can be made to take all the time and m
 import json
 import random
 import resource
-import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
 
+from loraplex.engine.line_process import LineProcess, answer_orders
 from loraplex.engine.structure import Structure, StructureError
 from loraplex.engine.structured.port import TOO_SLOW
 from loraplex.engine.structured.sources import holds_grammar
@@ -62,8 +61,8 @@ class TriedLibrary:
         return self._library.compile(structure)
 
 
-class TrialProcess:
-    """Started on first use, and again after each grammar it had to be stopped for. Threads may use it, by turns."""
+class TrialProcess(LineProcess):
+    """Where structures are tried out. Threads may use it, by turns."""
 
     def __init__(
         self, pieces: list[bytes], eos_token_ids: tuple[int, ...], cpu_seconds: float
@@ -73,10 +72,9 @@ class TrialProcess:
             "pieces": [piece.decode("latin-1") for piece in pieces],
             "eos_token_ids": eos_token_ids,
         }
-        self._vocabulary = json.dumps(vocabulary).encode() + b"\n"
+        super().__init__(__name__, PATIENCE_SECONDS, json.dumps(vocabulary).encode() + b"\n")
         self._cpu_seconds = cpu_seconds
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
 
     def check(self, structure: Structure) -> None:
         """Raises StructureError if it is refused, or takes too long or too much memory to compile or to follow."""
@@ -89,37 +87,6 @@ class TrialProcess:
         if error := json.loads(answer):
             raise StructureError(error)
 
-    def __del__(self) -> None:
-        self._stop()
-
-    def _exchange(self, line: bytes) -> bytes | None:
-        if self._process is None:
-            self._process = _start()
-            line = self._vocabulary + line
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        timer = threading.Timer(PATIENCE_SECONDS, process.kill)
-        timer.start()
-        try:
-            process.stdin.write(line)
-            process.stdin.flush()
-            answer = process.stdout.readline()
-        except BrokenPipeError:
-            answer = b""
-        finally:
-            timer.cancel()
-        if not answer.endswith(b"\n"):
-            self._stop()
-            return None
-        return answer
-
-    def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.communicate()
-
 
 def main() -> None:
     """Read a vocabulary, then try structures out, one line of JSON each, until standard input ends."""
@@ -127,15 +94,7 @@ def main() -> None:
     pieces = [piece.encode("latin-1") for piece in vocabulary["pieces"]]
     library = XGrammarLibrary(pieces, tuple(vocabulary["eos_token_ids"]))
     _limit_memory()
-    # Its default action ends the process, in the midst of whatever it computes.
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    for line in sys.stdin.buffer:
-        order = json.loads(line)
-        signal.setitimer(signal.ITIMER_PROF, order["cpu_seconds"])
-        error = _try_out(library, Structure(order["kind"], order["source"]))
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        sys.stdout.buffer.write(json.dumps(error).encode() + b"\n")
-        sys.stdout.buffer.flush()
+    answer_orders(lambda order: _try_out(library, Structure(order["kind"], order["source"])))
 
 
 def _try_out(library: XGrammarLibrary, structure: Structure) -> str | None:
@@ -164,11 +123,6 @@ def _limit_memory() -> None:
     if statm.exists():
         most = int(statm.read_text().split()[0]) * resource.getpagesize() + MEMORY_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
-
-
-def _start() -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-P", "-m", __name__]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - fixed words only
 
 
 if __name__ == "__main__":

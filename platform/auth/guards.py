@@ -58,27 +58,26 @@ async def requires_admin(connection: Connection, _: BaseRouteHandler) -> None:
 
 async def requires_tenant_admin(connection: Connection, _: BaseRouteHandler) -> None:
     """An operator, or somebody of the tenant in the path with the scope `admin`."""
-    principal = principal_of(connection)
-    if principal.is_operator:
-        return
-    tenant = connection.path_params["tenant"]
-    if tenant != principal.tenant_name:
-        raise _no_tenant(tenant)
+    _require_tenant(connection)
     _require(connection, Scope.ADMIN)
 
 
 async def requires_tenant_limits(connection: Connection, _: BaseRouteHandler) -> None:
     """An operator, or somebody of the tenant in the path with the scope `admin`; signed-in users see limits with the
     scope `usage`. Keys do not: every key for inference has that scope."""
-    principal = principal_of(connection)
-    if principal.is_operator:
-        return
-    tenant = connection.path_params["tenant"]
-    if tenant != principal.tenant_name:
-        raise _no_tenant(tenant)
+    principal = _require_tenant(connection)
     reads = connection.scope.get("method") in ("GET", "HEAD")
     if not (reads and principal.is_user and Scope.USAGE in principal.scopes):
         _require(connection, Scope.ADMIN)
+
+
+def _require_tenant(connection: Connection) -> Principal:
+    """An operator, or somebody of the tenant in the path; others learn nothing of it."""
+    principal = principal_of(connection)
+    tenant = connection.path_params["tenant"]
+    if not principal.is_operator and tenant != principal.tenant_name:
+        raise _no_tenant(tenant)
+    return principal
 
 
 def _require(connection: Connection, scope: Scope) -> None:

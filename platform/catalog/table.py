@@ -123,6 +123,8 @@ class AdapterTable:
             query = select(Adapter).where(*conditions, Adapter.name > after)
             found = await session.scalars(query.order_by(Adapter.name).limit(limit))
             rows = {adapter.id: Row(adapter) for adapter in found}
+            if not rows:
+                return []
             for alias in await find_aliases(session, list(rows)):
                 rows[alias.adapter_id].aliases.append(alias)
             if Include.NEWEST in include:

@@ -9,10 +9,11 @@ from litestar.di import NamedDependency
 
 from loraplex.platform.auth.guards import requires_adapters
 from loraplex.platform.auth.principal import Principal, Scope
+from loraplex.platform.event_stream import MEDIA_TYPE
 from loraplex.platform.events.feed import Feed, Watch
 from loraplex.platform.events.schemas import LiveEvent
 from loraplex.platform.events.standing import Standing
-from loraplex.platform.events.stream import MEDIA_TYPE, LiveResponse
+from loraplex.platform.events.stream import LiveResponse
 
 
 @get(

@@ -4,7 +4,6 @@ all while nobody watches."""
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from loraplex.platform.db.base import utc_now
 from loraplex.platform.drain import Drain
 from loraplex.platform.errors import TooManyStreamsError
+from loraplex.platform.event_stream import named_frame
 from loraplex.platform.events.recent import RecentRequests
 from loraplex.platform.events.schemas import LiveEvent, StreamEnd
 from loraplex.platform.metrics import Metrics
@@ -171,8 +171,4 @@ class Feed:
 
 def frame(name: str, data: msgspec.Struct) -> bytes:
     """One server-sent event."""
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(data))
-
-
-# Whether whoever opened a stream may still read it.
-Still = Callable[[], Awaitable[bool]]
+    return named_frame(name, msgspec.json.encode(data))

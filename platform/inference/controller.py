@@ -12,10 +12,8 @@ from litestar.types import ASGIApp
 
 from loraplex.platform.auth.guards import principal_of
 from loraplex.platform.auth.principal import Principal
-from loraplex.platform.body import decode_body
+from loraplex.platform.inference.asking import ask
 from loraplex.platform.inference.bodies import Model, ModelList
-from loraplex.platform.inference.costs import begin_costs
-from loraplex.platform.inference.delivery import ChunkDelivery, deliver
 from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest
 from loraplex.platform.inference.service import InferenceService
 
@@ -52,18 +50,8 @@ class InferenceController(Controller):
         inference: NamedDependency[InferenceService],
     ) -> ASGIApp:
         """Continue one or more prompts."""
-        costs, principal = begin_costs(request.scope), principal_of(request)
-        body = decode_body(await request.body(), CompletionRequest)
-
-        async def start() -> ChunkDelivery:
-            return ChunkDelivery(await inference.complete(principal, body, costs))
-
-        return await deliver(
-            request,
-            start(),
-            lambda: inference.model(principal, body.model),
-            stream=bool(body.stream),
-        )
+        who = principal_of(request)
+        return await ask(request, inference, who, CompletionRequest, inference.complete)
 
     @post(["/v1/chat/completions", "/t/{tenant:str}/v1/chat/completions"], status_code=200)
     async def chat(
@@ -72,15 +60,5 @@ class InferenceController(Controller):
         inference: NamedDependency[InferenceService],
     ) -> ASGIApp:
         """Answer a conversation."""
-        costs, principal = begin_costs(request.scope), principal_of(request)
-        body = decode_body(await request.body(), ChatRequest)
-
-        async def start() -> ChunkDelivery:
-            return ChunkDelivery(await inference.chat(principal, body, costs))
-
-        return await deliver(
-            request,
-            start(),
-            lambda: inference.model(principal, body.model),
-            stream=bool(body.stream),
-        )
+        who = principal_of(request)
+        return await ask(request, inference, who, ChatRequest, inference.chat)

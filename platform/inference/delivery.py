@@ -15,7 +15,7 @@ from loraplex.platform.engines.messages import Delta
 from loraplex.platform.inference.answer import Answer
 from loraplex.platform.inference.streaming import (
     ClientGoneError,
-    EventStream,
+    answer_stream,
     frames,
     while_connected,
 )
@@ -79,7 +79,7 @@ async def deliver(
             if stream:
                 await while_connected(request, generation.arrived(FIRST_NEWS_SECONDS))
                 running.pop_all()
-                return EventStream(generation, delivery.frames())
+                return answer_stream(generation, delivery.frames())
             deltas = await while_connected(request, generation.collect())
             return ASGIResponse(body=await delivery.whole(deltas), media_type=MediaType.JSON)
     except GenerationFailedError:

@@ -16,14 +16,12 @@ from loraplex.platform.accounts.answers import provide_signed_in
 from loraplex.platform.accounts.signed_in import SignedIn
 from loraplex.platform.auth.guards import principal_of, requires_user
 from loraplex.platform.auth.principal import Principal, Scope
-from loraplex.platform.body import decode_body
 from loraplex.platform.body_schema import body_of
 from loraplex.platform.catalog.owner import TenantQuery
 from loraplex.platform.errors import BadRequestError, NotFoundError, PermissionDeniedError
+from loraplex.platform.inference.asking import ask
 from loraplex.platform.inference.bodies import ModelList
 from loraplex.platform.inference.controller import MAX_BODY_BYTES
-from loraplex.platform.inference.costs import begin_costs
-from loraplex.platform.inference.delivery import ChunkDelivery, deliver
 from loraplex.platform.inference.schemas import ChatRequest, CompletionRequest
 from loraplex.platform.inference.service import InferenceService
 
@@ -109,15 +107,7 @@ class PlaygroundController(Controller):
         tester: NamedDependency[Principal],
     ) -> ASGIApp:
         """Continue one or more prompts."""
-        costs = begin_costs(request.scope)
-        body = decode_body(await request.body(), CompletionRequest)
-
-        async def start() -> ChunkDelivery:
-            return ChunkDelivery(await inference.complete(tester, body, costs))
-
-        return await deliver(
-            request, start(), lambda: inference.model(tester, body.model), stream=bool(body.stream)
-        )
+        return await ask(request, inference, tester, CompletionRequest, inference.complete)
 
     @post(
         "/chat/completions",
@@ -132,12 +122,4 @@ class PlaygroundController(Controller):
         tester: NamedDependency[Principal],
     ) -> ASGIApp:
         """Answer a conversation."""
-        costs = begin_costs(request.scope)
-        body = decode_body(await request.body(), ChatRequest)
-
-        async def start() -> ChunkDelivery:
-            return ChunkDelivery(await inference.chat(tester, body, costs))
-
-        return await deliver(
-            request, start(), lambda: inference.model(tester, body.model), stream=bool(body.stream)
-        )
+        return await ask(request, inference, tester, ChatRequest, inference.chat)

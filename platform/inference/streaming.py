@@ -7,20 +7,15 @@ from typing import Any, TypeVar
 import msgspec
 from litestar import Request
 from litestar.datastructures import State
-from litestar.response.base import ASGIResponse
-from litestar.types import Receive, Scope, Send
 
 from loraplex.platform.engines.generation import Generation, GenerationFailedError
 from loraplex.platform.error_responses import openai_body
 from loraplex.platform.errors import PlatformError
+from loraplex.platform.event_stream import PING, PING_SECONDS, EventStream, gone
 from loraplex.platform.inference.answer import Writer
 from loraplex.platform.one_line import one_line
 
-# Proxies cut connections that are silent for long, often 30 or 60 seconds.
-PING_SECONDS = 15.0
-PING = b": ping\n\n"
 DONE = b"data: [DONE]\n\n"
-HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 T = TypeVar("T")
 
@@ -33,43 +28,14 @@ class ReaderGoneError(GenerationFailedError):
     """The client closed its connection while the answer was streamed."""
 
 
-class EventStream(ASGIResponse):
-    """Server-sent events of a generation, which is closed however they end.
+def answer_stream(generation: Generation, frames: AsyncIterator[bytes]) -> EventStream:
+    """Server-sent events of a generation, which is closed however they end."""
 
-    Not left to the iterator: one that was never started has no `finally`, and one cancelled while its consumer waits
-    in `send` runs it only when the garbage collector comes by.
-    """
+    def reader_gone() -> None:
+        # Nobody sees this error; it wakes whoever makes frames, and what that still sends goes nowhere.
+        generation.fail(ReaderGoneError("The client closed its connection."))
 
-    __slots__ = ("_frames", "_generation")
-
-    _should_set_content_length = False
-
-    def __init__(self, generation: Generation, frames: AsyncIterator[bytes]) -> None:
-        super().__init__(media_type="text/event-stream", headers=HEADERS, status_code=200)
-        self._generation = generation
-        self._frames = frames
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._generation.close()
-
-    async def send_body(self, send: Send, receive: Receive) -> None:
-        """Send frame after frame, as long as there is a reader."""
-        watch = asyncio.create_task(self._end_with_reader(receive))
-        try:
-            async for frame in self._frames:
-                await send({"type": "http.response.body", "body": frame, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
-
-    async def _end_with_reader(self, receive: Receive) -> None:
-        await _gone(receive)
-        # Nobody sees this error; it wakes the loop above, and what that still sends goes nowhere.
-        self._generation.fail(ReaderGoneError("The client closed its connection."))
+    return EventStream(frames, reader_gone, generation.close)
 
 
 async def frames(
@@ -105,7 +71,7 @@ async def while_connected(request: Request[Any, Any, State], work: Awaitable[T])
         ClientGoneError: it left.
     """
     task = asyncio.ensure_future(work)
-    watch = asyncio.create_task(_gone(request.receive))
+    watch = asyncio.create_task(gone(request.receive))
     try:
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -116,11 +82,6 @@ async def while_connected(request: Request[Any, Any, State], work: Awaitable[T])
         task.cancel()
         # Both are over when this returns, so nobody else waits on `receive`.
         await asyncio.gather(task, watch, return_exceptions=True)
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _frame(data: bytes | None) -> bytes:

@@ -4,13 +4,11 @@ program, and Jinja's sandbox bounds neither."""
 import asyncio
 import json
 import resource
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 
+from loraplex.engine.line_process import LineProcess, answer_orders
 from loraplex.platform.inference.chat_template import ChatTemplate, Json, TemplateError
 
 # Processor time of one rendering, so that a busy machine bans nobody; ordinary templates take microseconds.
@@ -26,12 +24,12 @@ BAN_SECONDS = 60.0
 _TOO_MUCH = "The chat template takes too much time or memory; simplify it."
 
 
-class TemplateProcess:
-    """A renderer started on first use and again after each template it had to be stopped for."""
+class TemplateProcess(LineProcess):
+    """A renderer; coroutines use it by turns."""
 
     def __init__(self) -> None:
+        super().__init__(__name__, PATIENCE_SECONDS)
         self._lock = asyncio.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
         self._banned: dict[str, float] = {}  # template → when it may try again
 
     async def render(self, source: str, variables: Json) -> str:
@@ -59,68 +57,21 @@ class TemplateProcess:
             raise TemplateError(result["error"])
         return result["text"]
 
-    def close(self) -> None:
-        """Stop the process if it runs."""
-        self._stop()
-
-    def __del__(self) -> None:
-        self._stop()
-
     async def _take_turn(self, line: bytes) -> bytes | None:
         # One thread at most waits for the process; other uses of the thread pool go on.
         async with self._lock:
             return await asyncio.to_thread(self._exchange, line)
 
-    def _exchange(self, line: bytes) -> bytes | None:
-        if self._process is None:
-            self._process = _start()
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        timer = threading.Timer(PATIENCE_SECONDS, process.kill)
-        timer.start()
-        try:
-            process.stdin.write(line)
-            process.stdin.flush()
-            answer = process.stdout.readline()
-        except BrokenPipeError:
-            answer = b""
-        finally:
-            timer.cancel()
-        if not answer.endswith(b"\n"):
-            self._stop()
-            return None
-        return answer
-
-    def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.communicate()
-
-
-def _start() -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-P", "-m", __name__]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - fixed words only
-
 
 def main() -> None:
-    """Answer render orders, one line of JSON each, until standard input ends."""
+    """Answer render orders until standard input ends."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    # Its default action ends the process, in the midst of whatever it computes.
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     templates: OrderedDict[str, ChatTemplate] = OrderedDict()
-    for line in sys.stdin.buffer:
-        order = json.loads(line)
-        signal.setitimer(signal.ITIMER_PROF, order["cpu_seconds"])
-        answer = _answer(order, templates)
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
-        sys.stdout.buffer.flush()
+    answer_orders(lambda order: _answer(order, templates))
 
 
 def _answer(
-    order: dict[str, object], templates: "OrderedDict[str, ChatTemplate]"
+    order: Mapping[str, object], templates: "OrderedDict[str, ChatTemplate]"
 ) -> dict[str, str]:
     source, variables = order["source"], order["variables"]
     assert isinstance(source, str)

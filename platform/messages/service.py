@@ -9,16 +9,15 @@ from loraplex.platform.engines.generation import Generation
 from loraplex.platform.engines.messages import Delta
 from loraplex.platform.error_responses import anthropic_body
 from loraplex.platform.errors import BadRequestError, PlatformError
+from loraplex.platform.event_stream import PING_SECONDS, named_frame
 from loraplex.platform.inference.costs import Costs
 from loraplex.platform.inference.dialects import Dialect, Opening
 from loraplex.platform.inference.service import InferenceService
-from loraplex.platform.inference.streaming import PING_SECONDS
 from loraplex.platform.messages.bodies import Ping
 from loraplex.platform.messages.chat import chat_of, of_messages
 from loraplex.platform.messages.checks import check_messages, check_prompt
 from loraplex.platform.messages.schemas import CountRequest, MessagesRequest
 from loraplex.platform.messages.writer import MessageWriter, frame
-from loraplex.platform.one_line import one_line
 
 
 class MessageDelivery:
@@ -44,7 +43,7 @@ class MessageDelivery:
             yield self._writer.closing()
         except PlatformError as error:
             body = msgspec.json.encode(anthropic_body(error, self._request_id))
-            yield b"event: error\ndata: %s\n\n" % one_line(body)
+            yield named_frame("error", body)
 
     async def whole(self, deltas: Sequence[Delta]) -> bytes:
         """The message as one object."""

@@ -6,6 +6,7 @@ import msgspec
 
 from loraplex.engine.tokenizer import Tokenizer
 from loraplex.platform.engines.messages import Delta
+from loraplex.platform.event_stream import named_frame
 from loraplex.platform.inference.answer import Counter, Heading
 from loraplex.platform.inference.chat_events import (
     ArgumentsDelta,
@@ -37,7 +38,6 @@ from loraplex.platform.messages.bodies import (
     ToolUseBlock,
     Usage,
 )
-from loraplex.platform.one_line import one_line
 
 _REASONS: dict[ChatFinish, StopReason] = {
     "stop": "end_turn",
@@ -177,7 +177,7 @@ class MessageWriter:
 def frame(event: Event) -> bytes:
     """An event as it is sent."""
     name = str(type(event).__struct_config__.tag)
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), one_line(msgspec.json.encode(event)))
+    return named_frame(name, msgspec.json.encode(event))
 
 
 def _input(arguments: str) -> dict[str, object]:

@@ -10,7 +10,8 @@ from loraplex.platform.db.failures import is_away
 from loraplex.platform.engines.generation import Generation
 from loraplex.platform.engines.messages import Delta
 from loraplex.platform.errors import DatabaseUnavailableError, PlatformError
-from loraplex.platform.inference.streaming import PING, PING_SECONDS, ReaderGoneError
+from loraplex.platform.event_stream import PING, PING_SECONDS
+from loraplex.platform.inference.streaming import ReaderGoneError
 from loraplex.platform.responses.bodies import Response
 from loraplex.platform.responses.writer import ResponseWriter
 

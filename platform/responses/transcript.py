@@ -4,8 +4,8 @@ import time
 
 import msgspec
 
+from loraplex.platform.event_stream import named_frame
 from loraplex.platform.inference.answer import padding
-from loraplex.platform.one_line import one_line
 from loraplex.platform.responses import events
 from loraplex.platform.responses.bodies import (
     Failure,
@@ -266,11 +266,8 @@ class Transcript:
 
     def _tell(self, event: events.Event) -> None:
         if self._streams:
-            name = type(event).__struct_config__.tag
-            self._frames += b"event: %s\ndata: %s\n\n" % (
-                str(name).encode(),
-                one_line(self._encoder.encode(event)),
-            )
+            name = str(type(event).__struct_config__.tag)
+            self._frames += named_frame(name, self._encoder.encode(event))
 
 
 def _without_bytes(logprobs: list[Logprob]) -> list[events.TokenLogprob]:

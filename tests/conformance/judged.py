@@ -175,7 +175,6 @@ class Route:
         kind: the client's type of requests; None if there is nothing to send.
         ask: makes an `Ask` of a tenant's client.
         strict: what nobody documents is refused.
-        extras: fields of this server's own.
     """
 
     title: str
@@ -185,7 +184,6 @@ class Route:
     fields: tuple[Field, ...] = ()
     replies: tuple[Reply, ...] = ()
     strict: bool = True
-    extras: tuple[Field, ...] = ()
 
 
 def at(

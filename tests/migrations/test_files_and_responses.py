@@ -3,8 +3,7 @@
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from alembic import command
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import insert, text
 
 from loraplex.platform.db import migrate
 from loraplex.platform.db.database import Database, open_database
@@ -21,16 +20,7 @@ from loraplex.platform.db.models import (
 )
 from loraplex.platform.db.models.responses import StoredResponse
 from loraplex.platform.settings import Settings
-
-
-async def _to(database: Database, revision: str, *, up: bool) -> None:
-    def run(connection: Connection) -> None:
-        config = migrate.alembic_config()
-        config.attributes["connection"] = connection
-        (command.upgrade if up else command.downgrade)(config, revision)
-
-    async with database.main.transaction() as connection:
-        await connection.run_sync(run)
+from support.migrating import migrate_to
 
 
 async def _fill(database: Database) -> None:
@@ -85,7 +75,7 @@ async def test_down_and_up_with_rows(settings: Settings) -> None:
         await migrate.upgrade(database)
         await _fill(database)
         target = "core@0003_platform" if database.is_split else "0003_platform"
-        await _to(database, target, up=False)
+        await migrate_to(database, target, up=False)
         async with database.main.connection() as connection:
             left = (await connection.execute(text("SELECT sha256 FROM blob"))).scalars().all()
             jobs = await connection.scalar(text("SELECT count(*) FROM job"))

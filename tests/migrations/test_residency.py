@@ -3,22 +3,11 @@
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from alembic import command
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
-from loraplex.platform.db import migrate
-from loraplex.platform.db.database import Database, open_database
+from loraplex.platform.db.database import open_database
 from loraplex.platform.settings import Settings
-
-
-async def _to(database: Database, revision: str, *, up: bool) -> None:
-    def run(connection: Connection) -> None:
-        config = migrate.alembic_config()
-        config.attributes["connection"] = connection
-        (command.upgrade if up else command.downgrade)(config, revision)
-
-    async with database.main.transaction() as connection:
-        await connection.run_sync(run)
+from support.migrating import migrate_to
 
 
 async def test_rows_outlive_the_way_up_and_down(settings: Settings) -> None:
@@ -30,7 +19,7 @@ async def test_rows_outlive_the_way_up_and_down(settings: Settings) -> None:
     now = datetime.now(UTC)
     at = {"at": now.isoformat() if sqlite else now}
     try:
-        await _to(database, "0001_initial", up=True)
+        await migrate_to(database, "0001_initial", up=True)
         async with database.main.transaction() as connection:
             await connection.execute(
                 text("INSERT INTO tenant (id, created_at, name) VALUES (:t, :at, 'acme')"), ids | at
@@ -42,13 +31,13 @@ async def test_rows_outlive_the_way_up_and_down(settings: Settings) -> None:
                 ),
                 ids | at,
             )
-        await _to(database, "0002_residency", up=True)
+        await migrate_to(database, "0002_residency", up=True)
         async with database.main.connection() as connection:
             query = "SELECT t.weight, t.max_running, a.pinned, a.max_running, a.last_version"
             query += " FROM adapter a JOIN tenant t ON t.id = a.tenant_id"
             rows = [tuple(row) for row in await connection.execute(text(query))]
         assert rows == [(1.0, None, False, None, 3)]
-        await _to(database, "0001_initial", up=False)
+        await migrate_to(database, "0001_initial", up=False)
         async with database.main.connection() as connection:
             query = "SELECT t.name, a.name FROM adapter a JOIN tenant t ON t.id = a.tenant_id"
             assert [tuple(row) for row in await connection.execute(text(query))] == [
