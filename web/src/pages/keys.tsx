@@ -1,24 +1,12 @@
 /** The API keys of a tenant. A secret is shown once. */
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { Link } from "@tanstack/react-router";
 import { type FormEvent, useState } from "react";
 import { api, need, type Schemas } from "@/api/client";
 import { ago, moment } from "@/lib/format";
 import { useMe } from "@/session";
-import {
-  Badge,
-  Button,
-  Code,
-  CopyButton,
-  Dialog,
-  Empty,
-  Failure,
-  Field,
-  Note,
-  Page,
-  Panel,
-  Waiting,
-} from "@/ui/parts";
+import { ForAdmins } from "@/ui/for-admins";
+import { Badge, Button, Dialog, Empty, Failure, Field, Page, Panel, Waiting } from "@/ui/parts";
+import { SecretDialog } from "@/ui/secret";
 
 type Key = Schemas["KeyOut"];
 const SCOPES = [
@@ -41,21 +29,8 @@ export function KeysPage() {
       need(api.GET("/api/v1/tenants/{tenant}/keys", { params: { path: { tenant: me.tenant } } })),
     enabled: me.can("admin"),
   });
-  if (!me.can("admin")) {
-    return (
-      <Page title="Keys">
-        <Empty title={me.tenant ? "Your role does not allow this" : "There is no tenant yet"}>
-          {me.tenant ? (
-            <p>Admins of the tenant manage its keys.</p>
-          ) : (
-            <Link to="/tenants" className="text-accent underline">
-              Create the first one
-            </Link>
-          )}
-        </Empty>
-      </Page>
-    );
-  }
+  if (!me.can("admin"))
+    return <ForAdmins title="Keys" what="Admins of the tenant manage its keys." />;
   const rows = keys.data?.data ?? [];
   return (
     <Page
@@ -130,7 +105,15 @@ export function KeysPage() {
         )}
       </Panel>
       {making && <Create onClose={() => setMaking(false)} onMade={setMade} />}
-      {made && <Secret made={made} onClose={() => setMade(null)} />}
+      {made && (
+        <SecretDialog
+          title={`Key ${made.name || made.id}`}
+          warning="Copy it now. It is not stored and cannot be shown again."
+          text={made.key ?? ""}
+          copy="Copy key"
+          onClose={() => setMade(null)}
+        />
+      )}
       {act && <Confirm act={act} onClose={() => setAct(null)} onMade={setMade} />}
     </Page>
   );
@@ -237,21 +220,6 @@ function Create({ onClose, onMade }: { onClose: () => void; onMade: (key: Key) =
           </Button>
         </div>
       </form>
-    </Dialog>
-  );
-}
-
-function Secret({ made, onClose }: { made: Key; onClose: () => void }) {
-  return (
-    <Dialog title={`Key ${made.name || made.id}`} onClose={onClose}>
-      <Note tone="warn">Copy it now. It is not stored and cannot be shown again.</Note>
-      <Code text={made.key ?? ""} />
-      <div className="flex justify-end gap-2">
-        <CopyButton text={made.key ?? ""} label="Copy key" />
-        <Button kind="primary" onClick={onClose}>
-          Done
-        </Button>
-      </div>
     </Dialog>
   );
 }

@@ -6,6 +6,7 @@ import { ago, moment } from "@/lib/format";
 import { Invite } from "@/people/invite";
 import { ROLES, type RoleName } from "@/people/roles";
 import { useMe } from "@/session";
+import { ForAdmins } from "@/ui/for-admins";
 import { Badge, Button, Dialog, Empty, Failure, Field, Page, Panel, Waiting } from "@/ui/parts";
 
 type Member = Schemas["MemberOut"];
@@ -13,15 +14,8 @@ type Member = Schemas["MemberOut"];
 export function MembersPage() {
   const me = useMe();
   const [inviting, setInviting] = useState(false);
-  if (!me.can("admin")) {
-    return (
-      <Page title="Members">
-        <Empty title={me.tenant ? "Your role does not allow this" : "There is no tenant yet"}>
-          <p>Admins of the tenant see to its members.</p>
-        </Empty>
-      </Page>
-    );
-  }
+  if (!me.can("admin"))
+    return <ForAdmins title="Members" what="Admins of the tenant see to its members." />;
   return (
     <Page
       title="Members"

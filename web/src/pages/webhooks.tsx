@@ -4,8 +4,10 @@ import { useState } from "react";
 import { api, need, type Schemas } from "@/api/client";
 import { ago, moment } from "@/lib/format";
 import { useMe } from "@/session";
+import { ForAdmins } from "@/ui/for-admins";
 import { Badge, Button, Dialog, Empty, Failure, Page, Panel, Waiting } from "@/ui/parts";
-import { CreateWebhook, WebhookSecret } from "@/webhooks/create";
+import { SecretDialog } from "@/ui/secret";
+import { CreateWebhook } from "@/webhooks/create";
 import { Deliveries } from "@/webhooks/deliveries";
 
 export type Webhook = Schemas["WebhookOut"];
@@ -56,15 +58,8 @@ export function WebhooksPage() {
       return after();
     },
   });
-  if (!me.can("admin")) {
-    return (
-      <Page title="Webhooks">
-        <Empty title={me.tenant ? "Your role does not allow this" : "There is no tenant yet"}>
-          <p>Admins of the tenant see to its webhooks.</p>
-        </Empty>
-      </Page>
-    );
-  }
+  if (!me.can("admin"))
+    return <ForAdmins title="Webhooks" what="Admins of the tenant see to its webhooks." />;
   const rows = list.data?.data ?? [];
   return (
     <Page
@@ -138,7 +133,15 @@ export function WebhooksPage() {
         </Panel>
       ))}
       {making && <CreateWebhook onClose={() => setMaking(false)} onMade={setMade} />}
-      {made && <WebhookSecret made={made} onClose={() => setMade(null)} />}
+      {made && (
+        <SecretDialog
+          title="Secret of the webhook"
+          warning="Copy it now, it is not shown again. The receiver checks signatures with it."
+          text={made.secret ?? ""}
+          copy="Copy secret"
+          onClose={() => setMade(null)}
+        />
+      )}
       {removing && <Remove webhook={removing} onClose={() => setRemoving(null)} />}
     </Page>
   );

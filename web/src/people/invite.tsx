@@ -4,7 +4,8 @@ import { type FormEvent, useState } from "react";
 import { api, need } from "@/api/client";
 import { invitationLink, ROLES, type RoleName } from "@/people/roles";
 import { useMe } from "@/session";
-import { Button, Code, CopyButton, Dialog, Failure, Field, Note } from "@/ui/parts";
+import { Button, Dialog, Failure, Field } from "@/ui/parts";
+import { SecretDialog } from "@/ui/secret";
 
 export function Invite({ onClose }: { onClose: () => void }) {
   const me = useMe();
@@ -22,18 +23,14 @@ export function Invite({ onClose }: { onClose: () => void }) {
     onSuccess: () => queries.invalidateQueries({ queryKey: ["invitations"] }),
   });
   if (create.data) {
-    const link = invitationLink(window.location.origin, create.data.code ?? "");
     return (
-      <Dialog title={`Invitation of ${create.data.email}`} onClose={onClose}>
-        <Note tone="warn">Send them this link yourself. It is not shown again.</Note>
-        <Code text={link} />
-        <div className="flex justify-end gap-2">
-          <CopyButton text={link} label="Copy link" />
-          <Button kind="primary" onClick={onClose}>
-            Done
-          </Button>
-        </div>
-      </Dialog>
+      <SecretDialog
+        title={`Invitation of ${create.data.email}`}
+        warning="Send them this link yourself. It is not shown again."
+        text={invitationLink(window.location.origin, create.data.code ?? "")}
+        copy="Copy link"
+        onClose={onClose}
+      />
     );
   }
   return (

@@ -1,9 +1,9 @@
-/** A new webhook, and its secret, which is shown once. */
+/** A new webhook. */
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { api, need, type Schemas } from "@/api/client";
 import { useMe } from "@/session";
-import { Button, Code, CopyButton, Dialog, Failure, Field, Note } from "@/ui/parts";
+import { Button, Dialog, Failure, Field } from "@/ui/parts";
 
 type Webhook = Schemas["WebhookOut"];
 type EventName = Schemas["Event"];
@@ -115,24 +115,6 @@ export function CreateWebhook({
           </Button>
         </div>
       </form>
-    </Dialog>
-  );
-}
-
-export function WebhookSecret({ made, onClose }: { made: Webhook; onClose: () => void }) {
-  const secret = made.secret ?? "";
-  return (
-    <Dialog title="Secret of the webhook" onClose={onClose}>
-      <Note tone="warn">
-        Copy it now, it is not shown again. The receiver checks signatures with it.
-      </Note>
-      <Code text={secret} />
-      <div className="flex justify-end gap-2">
-        <CopyButton text={secret} label="Copy secret" />
-        <Button kind="primary" onClick={onClose}>
-          Done
-        </Button>
-      </div>
     </Dialog>
   );
 }
